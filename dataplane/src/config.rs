@@ -1,0 +1,94 @@
+//! Addresses, times and limits of one dataplane: built once, passed down.
+//!
+//! Every queue, buffer and wait of the crate takes its limit from [`Limits`]; the reason for each default stands beside it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What the operator sets.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where wss and https are served. `[::]` serves IPv4 too, and falls back to `0.0.0.0` on a host without IPv6.
+    pub https_address: SocketAddr,
+    /// Where hostnames with `tls.mode: None` are served.
+    pub http_address: SocketAddr,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    pub status_address: SocketAddr,
+    /// How long new connections are still accepted after drain began, while load balancers take note of the readiness.
+    pub drain_delay: Duration,
+    /// How long sockets have to close after that, before they are cut.
+    pub drain_timeout: Duration,
+    pub limits: Limits,
+}
+
+/// Named limits with their defaults.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Client connections at once, over both listeners.
+    pub connections: usize,
+    /// From accept to the end of the first request head, TLS handshake included. No stage resets it.
+    pub head: Duration,
+    /// How long a kept-alive connection may wait for the head of its next request.
+    pub keep_alive: Duration,
+    /// Bytes of a request head, and of a backend's answer head.
+    pub head_bytes: usize,
+    /// Fields in a head.
+    pub head_fields: usize,
+    /// Bytes that wait in one direction of a relay while the other side does not take them.
+    pub relay_buffer_bytes: usize,
+    /// How long the second half of a relay may go on after the first ended.
+    pub half_close: Duration,
+    /// Pause before the next accept after the system refused one.
+    pub accept_pause: Duration,
+    /// Connections on the status listener at once.
+    pub status_connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: connections_for(open_file_limit()),
+            // A browser on a bad line needs two round trips for TLS and one for the head; nobody needs ten seconds.
+            head: Duration::from_secs(10),
+            // nginx's keepalive_timeout is 75 s and browsers give up idle connections later than this.
+            keep_alive: Duration::from_secs(75),
+            // Cookies and tokens of real logins reach 8 KiB; nginx allows 4 x 8 KiB in all.
+            head_bytes: 32 * 1024,
+            // Twice what a browser behind two proxies and a CDN sends.
+            head_fields: 128,
+            // One TLS record is 16 KiB: four of them keep a fast peer busy while a slow one catches up.
+            relay_buffer_bytes: 64 * 1024,
+            // A closing handshake (RFC 6455 §7.1.1) takes a round trip; ten seconds is ten bad ones.
+            half_close: Duration::from_secs(10),
+            accept_pause: Duration::from_millis(100),
+            // A kubelet, two Prometheus servers and a person.
+            status_connections: 32,
+        }
+    }
+}
+
+/// Files that are not client connections or their backends: listeners, epoll, logs, status connections.
+const RESERVED_FILES: u64 = 128;
+
+/// A connection needs two files, its own and that of its backend.
+fn connections_for(open_files: u64) -> usize {
+    let connections = open_files.saturating_sub(RESERVED_FILES) / 2;
+    // A table of a billion slots is no limit at all; a million sockets is what one pod is measured at.
+    usize::try_from(connections).unwrap_or(usize::MAX).clamp(16, 1_000_000)
+}
+
+fn open_file_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_their_backends_and_a_reserve() {
+        assert_eq!(connections_for(20_128), 10_000);
+        assert_eq!(connections_for(0), 16);
+        assert_eq!(connections_for(u64::MAX), 1_000_000);
+    }
+}

@@ -1,0 +1,27 @@
+//! The route table: what the controller compiles and the dataplane serves from.
+//!
+//! The dataplane owns this contract. [`Resources`] is the form that travels: routes, backends and certificates by stable key.
+//! [`RouteTable::build`] is the one validator between the two, the same for standalone and for the push: it refuses what cannot
+//! be served, keeps the last accepted form of it, and reuses every part that did not change. Nothing here knows Kubernetes,
+//! sockets or time.
+
+mod backend;
+mod certificate;
+mod host;
+mod lookup;
+mod path;
+mod route;
+mod table;
+
+pub use backend::{Backend, Endpoint, EndpointState, MAX_ENDPOINTS};
+pub use certificate::{
+    Certificate, CertificateError, CertificateKey, CertificateResource, PrivateKey,
+};
+pub use host::{HostPattern, Hostname, HostnameError, MAX_HOSTNAME_BYTES};
+pub use lookup::{Host, Matched};
+pub use path::{MAX_PATH_BYTES, PathError, PathMatch};
+pub use route::{
+    BackendKey, HostTls, NonUpgrade, Route, RouteHostname, RouteKey, Rule, Timeouts,
+    WeightedBackend,
+};
+pub use table::{Invalid, Rejected, ResourceKey, Resources, RouteTable};

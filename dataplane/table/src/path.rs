@@ -1,0 +1,220 @@
+//! Path matches of a rule and the index that finds the best one.
+//!
+//! In: `Exact` and `PathPrefix` values. Out: [`PathIndex`], which gives the best entry for a request path in time that depends
+//! on the depth of the path, not on the number of rules. Prefixes match whole elements (Gateway API `PathMatchPathPrefix`):
+//! `/chat` matches `/chat`, `/chat/` and `/chat/a`, never `/chatter`. Paths are compared byte by byte as the client sent them;
+//! dot segments never get here, the handshake refuses them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Longest path value of a match, in bytes (Gateway API `HTTPPathMatch`).
+pub const MAX_PATH_BYTES: usize = 1024;
+
+/// Why a text cannot be the value of a path match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    #[error("must begin with '/'")]
+    NotAbsolute,
+    #[error("is longer than 1024 bytes")]
+    TooLong,
+    #[error(
+        "holds an empty element ('//'), which no request path can be matched to; remove the second '/'"
+    )]
+    EmptyElement,
+    #[error("holds '.' or '..' as an element; write the path that they lead to")]
+    DotSegment,
+    #[error(
+        "holds a character that a request path cannot: percent-encode it, and leave out '?' and '#'"
+    )]
+    Character,
+    #[error("holds %2F or %2E, which servers read in different ways; write '/' or '.'")]
+    EncodedDelimiter,
+}
+
+/// How one rule matches the request path.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathMatch {
+    Exact(Arc<str>),
+    /// Without a trailing slash; the root prefix is the empty string.
+    Prefix(Arc<str>),
+}
+
+impl PathMatch {
+    /// A match of exactly `value`.
+    pub fn exact(value: &str) -> Result<Self, PathError> {
+        check_path(value)?;
+        Ok(Self::Exact(value.into()))
+    }
+
+    /// A match of `value` and everything below it; a trailing slash makes no difference.
+    pub fn prefix(value: &str) -> Result<Self, PathError> {
+        check_path(value)?;
+        Ok(Self::Prefix(
+            value.strip_suffix('/').unwrap_or(value).into(),
+        ))
+    }
+}
+
+fn check_path(value: &str) -> Result<(), PathError> {
+    if value.len() > MAX_PATH_BYTES {
+        return Err(PathError::TooLong);
+    }
+    let Some(rest) = value.strip_prefix('/') else {
+        return Err(PathError::NotAbsolute);
+    };
+    if value.contains("//") {
+        return Err(PathError::EmptyElement);
+    }
+    if rest
+        .split('/')
+        .any(|element| element == "." || element == "..")
+    {
+        return Err(PathError::DotSegment);
+    }
+    // pchar of RFC 3986 §3.3: everything visible but the delimiters of the other parts.
+    if !value
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !br#"?#"<>\^`{|}"#.contains(&byte))
+    {
+        return Err(PathError::Character);
+    }
+    let lower = value.to_ascii_lowercase();
+    if lower.contains("%2f") || lower.contains("%2e") {
+        return Err(PathError::EncodedDelimiter);
+    }
+    Ok(())
+}
+
+impl fmt::Debug for PathMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(value) => write!(f, "Exact {value}"),
+            Self::Prefix(value) => write!(f, "PathPrefix {value}/"),
+        }
+    }
+}
+
+/// The best entry for a path: `Exact` first, then the longest prefix. Of two entries with one match the first added stays.
+#[derive(Debug, Clone)]
+pub(crate) struct PathIndex<T> {
+    exact: HashMap<Arc<str>, T>,
+    prefix: HashMap<Arc<str>, T>,
+    /// Length of the longest prefix: a request path of thousands of slashes costs no more look-ups than the rules have bytes.
+    longest_prefix: usize,
+}
+
+impl<T> PathIndex<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            exact: HashMap::new(),
+            prefix: HashMap::new(),
+            longest_prefix: 0,
+        }
+    }
+
+    /// Adds an entry, unless the same match is taken already.
+    pub(crate) fn insert(&mut self, path: &PathMatch, entry: T) {
+        match path {
+            PathMatch::Exact(value) => {
+                self.exact.entry(value.clone()).or_insert(entry);
+            }
+            PathMatch::Prefix(value) => {
+                self.longest_prefix = self.longest_prefix.max(value.len());
+                self.prefix.entry(value.clone()).or_insert(entry);
+            }
+        }
+    }
+
+    pub(crate) fn find(&self, path: &str) -> Option<&T> {
+        if let Some(entry) = self.exact.get(path) {
+            return Some(entry);
+        }
+        // Cut at each element from the longest prefix that any rule has.
+        let mut end = path.len();
+        loop {
+            if end <= self.longest_prefix
+                && let Some(entry) = path.get(..end).and_then(|prefix| self.prefix.get(prefix))
+            {
+                return Some(entry);
+            }
+            end = path.get(..end)?.rfind('/')?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(matches: &[PathMatch], path: &str, expected: Option<usize>) {
+        let mut index = PathIndex::new();
+        for (position, path) in matches.iter().enumerate() {
+            index.insert(path, position);
+        }
+        assert_eq!(index.find(path).copied(), expected, "{path}");
+    }
+
+    fn prefix(value: &str) -> PathMatch {
+        PathMatch::prefix(value).unwrap()
+    }
+
+    #[test]
+    fn prefix_matches_whole_elements() {
+        for path in ["/chat", "/chat/", "/chat/a/b"] {
+            check(&[prefix("/chat")], path, Some(0));
+            check(&[prefix("/chat/")], path, Some(0));
+        }
+        for path in ["/chatter", "/cha", "/", "/other/chat", "//chat"] {
+            check(&[prefix("/chat")], path, None);
+        }
+    }
+
+    #[test]
+    fn root_prefix_matches_everything() {
+        for path in ["/", "/a", "/a/b/", "//", "/🦀"] {
+            check(&[prefix("/")], path, Some(0));
+        }
+    }
+
+    #[test]
+    fn exact_wins_over_prefix_and_longer_over_shorter() {
+        let matches = [
+            prefix("/"),
+            prefix("/a"),
+            prefix("/a/b"),
+            PathMatch::exact("/a/b").unwrap(),
+        ];
+        check(&matches, "/a/b", Some(3));
+        check(&matches, "/a/b/", Some(2));
+        check(&matches, "/a/c", Some(1));
+        check(&matches, "/b", Some(0));
+    }
+
+    #[test]
+    fn first_of_two_equal_matches_stays() {
+        check(&[prefix("/a"), prefix("/a/")], "/a", Some(0));
+    }
+
+    #[test]
+    fn refuses_values_that_no_request_can_match() {
+        for (value, expected) in [
+            ("", PathError::NotAbsolute),
+            ("chat", PathError::NotAbsolute),
+            ("/a//b", PathError::EmptyElement),
+            ("/a/../b", PathError::DotSegment),
+            ("/a?b", PathError::Character),
+            ("/a b", PathError::Character),
+            ("/ü", PathError::Character),
+            ("/a%2Fb", PathError::EncodedDelimiter),
+        ] {
+            assert_eq!(PathMatch::exact(value), Err(expected), "{value}");
+        }
+        assert_eq!(
+            PathMatch::prefix(&"/a".repeat(513)),
+            Err(PathError::TooLong)
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! A route as the dataplane serves it: the hostnames that one `WebSocketRoute` holds, and its rules.
+//!
+//! Everything here is already decided: hostnames that the route lost to another are not listed, TLS of a hostname is that of its
+//! owner, defaults are filled in. Backends are named, not held, so that a pod restart changes no route.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{CertificateKey, HostPattern, PathMatch};
+
+/// Names one `WebSocketRoute`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteKey {
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for RouteKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Debug for RouteKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Names one port of one Service.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendKey {
+    pub namespace: Arc<str>,
+    pub service: Arc<str>,
+    /// The Service's port, not the pods'.
+    pub port: NonZeroU16,
+}
+
+impl fmt::Display for BackendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.namespace, self.service, self.port)
+    }
+}
+
+impl fmt::Debug for BackendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// One `WebSocketRoute`, compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Creation time in seconds since the Unix epoch; an older route wins where two match alike. Absent counts as youngest.
+    pub created: Option<i64>,
+    pub hostnames: Vec<RouteHostname>,
+    pub rules: Vec<Rule>,
+}
+
+/// A hostname that the route serves, with the TLS that belongs to the hostname.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteHostname {
+    pub pattern: HostPattern,
+    pub tls: HostTls,
+}
+
+/// How clients reach a hostname.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostTls {
+    /// Only over TLS, with these certificates in order of preference. Without any, every handshake fails.
+    Terminate { certificates: Vec<CertificateKey> },
+    /// Only on the plain listener.
+    None,
+}
+
+/// One rule: which requests it takes and where they go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// `rules[].name`, or the rule's index from 0.
+    pub name: Arc<str>,
+    /// Any one of these.
+    pub matches: Vec<PathMatch>,
+    pub non_upgrade: NonUpgrade,
+    pub backends: Vec<WeightedBackend>,
+    pub timeouts: Timeouts,
+}
+
+/// What happens to a request that does not ask for an upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NonUpgrade {
+    /// 426 Upgrade Required (RFC 9110 §15.5.22).
+    Reject,
+    /// Proxied as ordinary HTTP.
+    Forward,
+}
+
+/// A backend and its share of new connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightedBackend {
+    pub backend: BackendKey,
+    /// Proportional; 0 takes none (Gateway API `BackendRef.weight`).
+    pub weight: u32,
+}
+
+/// Deadlines of one rule. `connect` and `handshake` are never zero; zero switches `read` and `send` off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP connect to one endpoint.
+    pub connect: Duration,
+    /// From the request head to the answer's head.
+    pub handshake: Duration,
+    /// Nothing read from the upstream for this long (nginx `proxy_read_timeout`).
+    pub read: Duration,
+    /// One write to either side makes no progress for this long (nginx `proxy_send_timeout`).
+    pub send: Duration,
+}

@@ -1,0 +1,306 @@
+//! [`Resources`] -> [`RouteTable`]: validation on receipt and reuse of what did not change.
+//!
+//! A resource that cannot be served is rejected alone. Its last accepted form stays, or, if there is none, it is absent: its
+//! paths answer 404, its backend 503, its certificate fails the handshake. Removals always apply. Equal resources keep their
+//! `Arc`, so that a pod restart rebuilds one backend and nothing else.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::lookup::Serving;
+use crate::{
+    Backend, BackendKey, Certificate, CertificateError, CertificateKey, CertificateResource, Host,
+    HostPattern, HostTls, Hostname, MAX_ENDPOINTS, Route, RouteKey,
+};
+
+/// Everything that a table is built from, by stable key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    pub routes: BTreeMap<RouteKey, Arc<Route>>,
+    pub backends: BTreeMap<BackendKey, Arc<Backend>>,
+    pub certificates: BTreeMap<CertificateKey, Arc<CertificateResource>>,
+}
+
+/// Names one resource of any kind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ResourceKey {
+    Route(RouteKey),
+    Backend(BackendKey),
+    Certificate(CertificateKey),
+}
+
+impl fmt::Display for ResourceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Route(key) => write!(f, "route {key}"),
+            Self::Backend(key) => write!(f, "backend {key}"),
+            Self::Certificate(key) => write!(f, "certificate {key}"),
+        }
+    }
+}
+
+/// A resource that was not taken, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    pub key: ResourceKey,
+    pub reason: Invalid,
+}
+
+/// Why a resource cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    #[error("rule {rule} has no path match")]
+    NoMatch { rule: Arc<str> },
+    #[error("rule {rule} has a connect or handshake timeout of zero, which would never end")]
+    ZeroTimeout { rule: Arc<str> },
+    #[error("hostname {hostname} has other TLS settings here than in an older route")]
+    TlsConflict { hostname: HostPattern },
+    #[error("{count} endpoints are more than the {MAX_ENDPOINTS} that a backend may have")]
+    TooManyEndpoints { count: usize },
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
+/// A certificate as it was accepted, beside the resource that it was made from.
+#[derive(Debug, Clone)]
+struct Held {
+    resource: Arc<CertificateResource>,
+    certificate: Arc<Certificate>,
+}
+
+/// What the dataplane serves from: immutable, swapped whole.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    generation: u64,
+    routes: BTreeMap<RouteKey, Arc<Route>>,
+    backends: HashMap<BackendKey, Arc<Backend>>,
+    certificates: HashMap<CertificateKey, Held>,
+    exact: HashMap<Hostname, Arc<Host>>,
+    /// By suffix.
+    wildcard: HashMap<Hostname, Arc<Host>>,
+}
+
+impl RouteTable {
+    /// The table before any: nothing is served from it, and its generation is 0.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Builds the table that follows `previous`. Its generation is one higher, or the same if nothing at all changed.
+    pub fn build(resources: &Resources, previous: &Self) -> (Self, Vec<Rejected>) {
+        let mut rejected = Vec::new();
+        let routes = accept(
+            &resources.routes,
+            |key| previous.routes.get(key).cloned(),
+            check_route,
+            ResourceKey::Route,
+            &mut rejected,
+        );
+        let backends = accept(
+            &resources.backends,
+            |key| previous.backends.get(key).cloned(),
+            check_backend,
+            ResourceKey::Backend,
+            &mut rejected,
+        );
+        let certificates = accept_certificates(&resources.certificates, previous, &mut rejected);
+        let mut table = Self {
+            generation: previous.generation + 1,
+            routes: routes.into_iter().collect(),
+            backends: backends.into_iter().collect(),
+            certificates,
+            ..Self::default()
+        };
+        table.index_hosts(previous, &mut rejected);
+        if previous.generation > 0 && table.serves_the_same_as(previous) {
+            table.generation = previous.generation;
+        }
+        (table, rejected)
+    }
+
+    /// Groups the routes by hostname pattern, in order of precedence, and keeps the hosts that stayed as they were.
+    fn index_hosts(&mut self, previous: &Self, rejected: &mut Vec<Rejected>) {
+        let mut ordered = self.routes.iter().collect::<Vec<_>>();
+        // Oldest first, unknown age last, then by namespace/name.
+        ordered
+            .sort_by_key(|(key, route)| (route.created.is_none(), route.created, (*key).clone()));
+        let mut hosts: BTreeMap<&HostPattern, (&HostTls, Vec<Serving>)> = BTreeMap::new();
+        for (key, route) in ordered {
+            for hostname in &route.hostnames {
+                let (tls, routes) = hosts
+                    .entry(&hostname.pattern)
+                    .or_insert_with(|| (&hostname.tls, Vec::new()));
+                if **tls != hostname.tls {
+                    let reason = Invalid::TlsConflict {
+                        hostname: hostname.pattern.clone(),
+                    };
+                    rejected.push(Rejected {
+                        key: ResourceKey::Route(key.clone()),
+                        reason,
+                    });
+                } else if routes.last().is_none_or(|(last, _)| last != key) {
+                    routes.push((key.clone(), route.clone()));
+                }
+            }
+        }
+        for (pattern, (tls, routes)) in hosts {
+            let (index, old, name) = match pattern {
+                HostPattern::Exact(name) => (&mut self.exact, &previous.exact, name),
+                HostPattern::Wildcard(suffix) => (&mut self.wildcard, &previous.wildcard, suffix),
+            };
+            let kept = old
+                .get(name)
+                .filter(|host| host.is_made_of(tls, &routes))
+                .cloned();
+            let host =
+                kept.unwrap_or_else(|| Arc::new(Host::new(pattern.clone(), tls.clone(), routes)));
+            index.insert(name.clone(), host);
+        }
+    }
+
+    fn serves_the_same_as(&self, other: &Self) -> bool {
+        let certificates = |a: &Held, b: &Held| Arc::ptr_eq(&a.certificate, &b.certificate);
+        self.routes.len() == other.routes.len()
+            && self.routes.iter().all(|(key, route)| {
+                other
+                    .routes
+                    .get(key)
+                    .is_some_and(|held| Arc::ptr_eq(held, route))
+            })
+            && same_entries(&self.backends, &other.backends, Arc::ptr_eq)
+            && same_entries(&self.certificates, &other.certificates, certificates)
+            && same_entries(&self.exact, &other.exact, Arc::ptr_eq)
+            && same_entries(&self.wildcard, &other.wildcard, Arc::ptr_eq)
+    }
+
+    /// Counts the tables that differed, from 1; 0 is the empty table before any.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The most specific host that covers `name`: the exact one, else the longest wildcard.
+    pub fn host(&self, name: &Hostname) -> Option<&Arc<Host>> {
+        if let Some(host) = self.exact.get(name) {
+            return Some(host);
+        }
+        let mut rest = name.clone();
+        while let Some(parent) = rest.parent() {
+            if let Some(host) = self.wildcard.get(&parent) {
+                return Some(host);
+            }
+            rest = parent;
+        }
+        None
+    }
+
+    /// The endpoints of a backend; a backend that is absent has none.
+    pub fn backend(&self, key: &BackendKey) -> Option<&Arc<Backend>> {
+        self.backends.get(key)
+    }
+
+    /// The certificate to serve for `key`, if it was ever usable.
+    pub fn certificate(&self, key: &CertificateKey) -> Option<&Arc<Certificate>> {
+        self.certificates.get(key).map(|held| &held.certificate)
+    }
+}
+
+fn same_entries<K: Eq + Hash, V>(
+    a: &HashMap<K, V>,
+    b: &HashMap<K, V>,
+    same: impl Fn(&V, &V) -> bool,
+) -> bool {
+    a.len() == b.len()
+        && a.iter()
+            .all(|(key, value)| b.get(key).is_some_and(|other| same(value, other)))
+}
+
+/// Takes every valid entry, the held `Arc` where it is equal, and the last accepted form where it is not valid.
+fn accept<K: Ord + Clone, V: PartialEq>(
+    resources: &BTreeMap<K, Arc<V>>,
+    held: impl Fn(&K) -> Option<Arc<V>>,
+    check: impl Fn(&V) -> Result<(), Invalid>,
+    name: impl Fn(K) -> ResourceKey,
+    rejected: &mut Vec<Rejected>,
+) -> BTreeMap<K, Arc<V>> {
+    let mut accepted = BTreeMap::new();
+    for (key, resource) in resources {
+        let held = held(key);
+        let taken = match held {
+            Some(held) if Arc::ptr_eq(&held, resource) || held == *resource => Some(held),
+            held => match check(resource) {
+                Ok(()) => Some(resource.clone()),
+                Err(reason) => {
+                    rejected.push(Rejected {
+                        key: name(key.clone()),
+                        reason,
+                    });
+                    held
+                }
+            },
+        };
+        accepted.extend(taken.map(|taken| (key.clone(), taken)));
+    }
+    accepted
+}
+
+fn accept_certificates(
+    resources: &BTreeMap<CertificateKey, Arc<CertificateResource>>,
+    previous: &RouteTable,
+    rejected: &mut Vec<Rejected>,
+) -> HashMap<CertificateKey, Held> {
+    let mut accepted = HashMap::new();
+    for (key, resource) in resources {
+        let held = previous.certificates.get(key).cloned();
+        let taken = match (&**resource, held) {
+            (CertificateResource::Hold, held) => held,
+            (_, Some(held))
+                if Arc::ptr_eq(&held.resource, resource) || held.resource == *resource =>
+            {
+                Some(held)
+            }
+            (
+                CertificateResource::Serve {
+                    chain,
+                    key: private,
+                },
+                held,
+            ) => match Certificate::new(chain.clone(), private.clone()) {
+                Ok(certificate) => Some(Held {
+                    resource: resource.clone(),
+                    certificate: Arc::new(certificate),
+                }),
+                Err(error) => {
+                    rejected.push(Rejected {
+                        key: ResourceKey::Certificate(key.clone()),
+                        reason: error.into(),
+                    });
+                    held
+                }
+            },
+        };
+        accepted.extend(taken.map(|taken| (key.clone(), taken)));
+    }
+    accepted
+}
+
+fn check_route(route: &Route) -> Result<(), Invalid> {
+    for rule in &route.rules {
+        let name = || rule.name.clone();
+        if rule.matches.is_empty() {
+            return Err(Invalid::NoMatch { rule: name() });
+        }
+        if rule.timeouts.connect.is_zero() || rule.timeouts.handshake.is_zero() {
+            return Err(Invalid::ZeroTimeout { rule: name() });
+        }
+    }
+    Ok(())
+}
+
+fn check_backend(backend: &Backend) -> Result<(), Invalid> {
+    match backend.endpoints.len() {
+        count if count > MAX_ENDPOINTS => Err(Invalid::TooManyEndpoints { count }),
+        _ => Ok(()),
+    }
+}
