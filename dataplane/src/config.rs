@@ -34,10 +34,12 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Fields in a head.
     pub head_fields: usize,
-    /// Bytes that wait in one direction of a relay while the other side does not take them.
-    pub relay_buffer_bytes: usize,
+    /// How long a client may leave an answer of ordinary HTTP unread; a relay has its rule's `timeouts.send` instead.
+    pub send: Duration,
     /// How long the second half of a relay may go on after the first ended.
     pub half_close: Duration,
+    /// How long a backend has to answer the Close of a drain once its client is gone.
+    pub close_linger: Duration,
     /// Pause before the next accept after the system refused one.
     pub accept_pause: Duration,
     /// Connections on the status listener at once.
@@ -56,10 +58,12 @@ impl Default for Limits {
             head_bytes: 32 * 1024,
             // Twice what a browser behind two proxies and a CDN sends.
             head_fields: 128,
-            // One TLS record is 16 KiB: four of them keep a fast peer busy while a slow one catches up.
-            relay_buffer_bytes: 64 * 1024,
+            // nginx's send_timeout.
+            send: Duration::from_mins(1),
             // A closing handshake (RFC 6455 §7.1.1) takes a round trip; ten seconds is ten bad ones.
             half_close: Duration::from_secs(10),
+            // The backend is near, and nobody waits for its answer any more.
+            close_linger: Duration::from_secs(1),
             accept_pause: Duration::from_millis(100),
             // A kubelet, two Prometheus servers and a person.
             status_connections: 32,
@@ -74,11 +78,15 @@ const RESERVED_FILES: u64 = 128;
 fn connections_for(open_files: u64) -> usize {
     let connections = open_files.saturating_sub(RESERVED_FILES) / 2;
     // A table of a billion slots is no limit at all; a million sockets is what one pod is measured at.
-    usize::try_from(connections).unwrap_or(usize::MAX).clamp(16, 1_000_000)
+    usize::try_from(connections)
+        .unwrap_or(usize::MAX)
+        .clamp(16, 1_000_000)
 }
 
 fn open_file_limit() -> u64 {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+    rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

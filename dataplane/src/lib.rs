@@ -1,1 +1,29 @@
-//! placeholder
+//! The dataplane: terminates TLS, checks opening handshakes, routes, and relays WebSockets.
+//!
+//! One input, a `watch::Receiver<Arc<RouteTable>>`; one way to end, a [`Stop`]. A connection passes, in this order:
+//! `listener` -> `tls` -> `connection` (the story: `handshake`, the table's look-up, `balance`, `upstream`) -> `relay`, or
+//! `forward` for ordinary HTTP. `drain` holds every open relay; `status` and `metrics` show what happens. A new table touches
+//! new handshakes only.
+
+mod balance;
+mod config;
+mod connection;
+mod drain;
+mod fields;
+mod forward;
+mod frames;
+mod handshake;
+mod listener;
+mod metrics;
+mod reject;
+mod relay;
+mod run;
+mod send_limit;
+mod status;
+mod tls;
+mod upstream;
+
+pub use config::{Config, Limits};
+pub use drain::Drained;
+pub use listener::BindError;
+pub use run::{Addresses, Dataplane, RunError, Stop};

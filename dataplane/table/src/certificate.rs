@@ -84,7 +84,7 @@ pub enum CertificateError {
 
 /// A chain and key that belong together, ready to serve.
 pub struct Certificate {
-    resource: CertificateResource,
+    resource: Arc<CertificateResource>,
     certified: Arc<CertifiedKey>,
     /// DNS names of the leaf; those that are not valid hostnames are left out.
     names: Vec<HostPattern>,
@@ -121,7 +121,7 @@ impl Certificate {
         certified
             .keys_match()
             .map_err(|_| CertificateError::KeyMismatch)?;
-        let resource = CertificateResource::Serve { chain, key };
+        let resource = Arc::new(CertificateResource::Serve { chain, key });
         Ok(Self {
             resource,
             certified: Arc::new(certified),
@@ -131,8 +131,8 @@ impl Certificate {
         })
     }
 
-    /// The form that travels to the dataplane.
-    pub fn resource(&self) -> &CertificateResource {
+    /// The form that travels to the dataplane; shared, so that a table that has it already sees that at once.
+    pub fn resource(&self) -> &Arc<CertificateResource> {
         &self.resource
     }
 

@@ -1,0 +1,192 @@
+//! Which header fields travel on, in both directions.
+//!
+//! End-to-end fields pass; hop-by-hop ones and those that Connection nominates stay here (RFC 9110 §7.6.1). What tells a backend
+//! who the client is, is written by us alone: a client's own copies are dropped, with the spellings that CGI-like backends
+//! cannot tell apart (`X_Real_IP`).
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+
+use crate::handshake::tokens;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_WS_INGRESS_RULE: HeaderName = HeaderName::from_static("x-ws-ingress-rule");
+
+/// Names that only we write, with `-` for every `_`.
+const OURS: [&str; 10] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-ws-ingress-rule",
+];
+
+/// What a backend is told of the client and of the way to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client<'a> {
+    pub(crate) address: IpAddr,
+    pub(crate) scheme: Scheme,
+    /// `namespace/route/rule`.
+    pub(crate) rule: &'a str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+/// The fields of a request as they go to the backend.
+pub(crate) fn to_backend(headers: &HeaderMap, client: Client<'_>) -> HeaderMap {
+    let mut passed = end_to_end(headers);
+    let foreign = passed
+        .keys()
+        .filter(|name| is_ours(name))
+        .cloned()
+        .collect::<Vec<_>>();
+    for name in foreign {
+        passed.remove(name);
+    }
+    // An address or a fixed word is always a valid value; a rule's name is checked where it enters.
+    let mut set = |name: HeaderName, value: &str| {
+        HeaderValue::from_str(value)
+            .map(|value| passed.insert(name, value))
+            .is_ok()
+    };
+    let address = client.address.to_string();
+    set(X_REAL_IP, &address);
+    set(X_FORWARDED_FOR, &address);
+    let scheme = match client.scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
+    set(X_FORWARDED_PROTO, scheme);
+    set(X_WS_INGRESS_RULE, client.rule);
+    if let Some(host) = headers.get(HOST) {
+        passed.insert(X_FORWARDED_HOST, host.clone());
+    }
+    passed
+}
+
+/// The fields of an answer as they go to the client.
+pub(crate) fn to_client(headers: &HeaderMap) -> HeaderMap {
+    end_to_end(headers)
+}
+
+/// Leaves out what belongs to one hop.
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut passed = headers.clone();
+    for nominated in tokens(headers, &CONNECTION) {
+        // Nominating these would strip what the message cannot do without.
+        let kept = [HOST.as_str(), CONTENT_LENGTH.as_str()];
+        if !kept.iter().any(|name| name.eq_ignore_ascii_case(nominated)) {
+            passed.remove(nominated);
+        }
+    }
+    let hop_by_hop = [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ];
+    for name in hop_by_hop {
+        passed.remove(name);
+    }
+    passed
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    if name.contains('_') {
+        return OURS.contains(&name.replace('_', "-").as_str());
+    }
+    OURS.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        let field = |(name, value): &(&str, &str)| {
+            (
+                name.parse::<HeaderName>().unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            )
+        };
+        fields.iter().map(field).collect()
+    }
+
+    #[track_caller]
+    fn check(sent: &[(&str, &str)], absent: &[&str]) -> HeaderMap {
+        let client = Client {
+            address: [192, 0, 2, 7].into(),
+            scheme: Scheme::Https,
+            rule: "default/chat/0",
+        };
+        let passed = to_backend(&headers(sent), client);
+        for name in absent {
+            assert!(!passed.contains_key(*name), "{name} in {passed:?}");
+        }
+        passed
+    }
+
+    #[test]
+    fn backend_learns_the_client_from_us_alone() {
+        let sent = [
+            ("host", "chat.example.com"),
+            ("x-real-ip", "10.0.0.1"),
+            ("x_real_ip", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded_for", "10.0.0.1"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-ws-ingress-rule", "other/other/0"),
+            ("cookie", "a=b"),
+        ];
+        let passed = check(&sent, &["x_real_ip", "x-forwarded_for", "forwarded"]);
+        for (name, value) in [
+            ("x-real-ip", "192.0.2.7"),
+            ("x-forwarded-for", "192.0.2.7"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "chat.example.com"),
+            ("x-ws-ingress-rule", "default/chat/0"),
+            ("cookie", "a=b"),
+            ("host", "chat.example.com"),
+        ] {
+            assert_eq!(passed.get(name).unwrap(), value);
+            assert_eq!(passed.get_all(name).iter().count(), 1);
+        }
+    }
+
+    #[test]
+    fn hop_by_hop_and_nominated_fields_stay() {
+        let sent = [
+            ("connection", "upgrade, X-Secret, Host"),
+            ("upgrade", "websocket"),
+            ("x-secret", "1"),
+            ("te", "trailers"),
+            ("host", "a"),
+        ];
+        let passed = check(&sent, &["connection", "upgrade", "x-secret", "te"]);
+        assert!(passed.contains_key("host"));
+    }
+}

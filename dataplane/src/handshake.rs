@@ -1,0 +1,518 @@
+//! The rules of the opening handshake (RFC 6455 §4), as pure checks of the two heads.
+//!
+//! In: a client's request head, later the backend's answer head. Out: what was asked and agreed, or the [`Reject`]. A request is
+//! judged whole before any backend is contacted; an answer is judged whole before anything is tunnelled.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::uri::Authority;
+use http::{Method, Version, request};
+use route_table::Hostname;
+use sha1::{Digest as _, Sha1};
+
+use crate::reject::Reject;
+
+pub(crate) const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
+pub(crate) const EXTENSIONS: HeaderName = HeaderName::from_static("sec-websocket-extensions");
+pub(crate) const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
+pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("sec-websocket-protocol");
+pub(crate) const VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
+
+/// Appended to the key before hashing (RFC 6455 §1.3).
+const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Checks what every request must have: one Host that parses, a path in origin-form (or absolute-form for the same host), and no
+/// dot segments that a backend could read differently than the routes did. Returns the hostname of Host, if it holds one: an IP
+/// literal is a valid Host that no route can claim.
+pub(crate) fn check_host_and_path(head: &request::Parts) -> Result<Option<Hostname>, Reject> {
+    let host = single(&head.headers, &HOST).ok_or(Reject::Host)?;
+    let authority = host
+        .to_str()
+        .ok()
+        .and_then(|host| host.parse::<Authority>().ok())
+        .ok_or(Reject::Host)?;
+    if authority.as_str().contains('@') || authority.host().is_empty() {
+        return Err(Reject::Host);
+    }
+    let absolute = head.uri.authority();
+    if !head.uri.path().starts_with('/')
+        || absolute.is_some_and(|absolute| !same_authority(absolute, &authority))
+    {
+        return Err(Reject::Target);
+    }
+    if has_dot_segments(head.uri.path()) {
+        return Err(Reject::DotSegments);
+    }
+    Ok(Hostname::parse(authority.host()).ok())
+}
+
+fn same_authority(a: &Authority, b: &Authority) -> bool {
+    a.as_str().eq_ignore_ascii_case(b.as_str())
+}
+
+/// Whether any segment is `.` or `..` once %2E, %2F, %5C and `\` are read as lenient servers read them.
+fn has_dot_segments(path: &str) -> bool {
+    if !path.contains('.') && !path.contains('%') {
+        return false;
+    }
+    let lower = path.to_ascii_lowercase();
+    let plain = lower
+        .replace("%2e", ".")
+        .replace("%2f", "/")
+        .replace("%5c", "/")
+        .replace('\\', "/");
+    plain
+        .split('/')
+        .any(|segment| segment == "." || segment == "..")
+}
+
+/// Whether a request asks for a WebSocket, well or badly. Other upgrades (h2c) are not ours to answer and may be ignored
+/// (RFC 9110 §7.8).
+pub(crate) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let named = |token: &str| {
+        token
+            .split('/')
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case("websocket"))
+    };
+    tokens(headers, &UPGRADE).any(named)
+        || headers.contains_key(KEY)
+        || headers.contains_key(VERSION)
+}
+
+/// A valid request for a WebSocket: what its answer is checked against.
+#[derive(Debug, Clone)]
+pub(crate) struct Opening {
+    /// The one right Sec-WebSocket-Accept.
+    accept: String,
+    protocols: Vec<String>,
+    extensions: Vec<String>,
+}
+
+/// Checks a request for a WebSocket (RFC 6455 §4.2.1).
+pub(crate) fn check_opening(head: &request::Parts) -> Result<Opening, Reject> {
+    if head.method != Method::GET {
+        return Err(Reject::Method);
+    }
+    if head.version != Version::HTTP_11 {
+        return Err(Reject::HttpVersion);
+    }
+    let headers = &head.headers;
+    let length_is_zero = |length: &HeaderValue| length.as_bytes() == b"0";
+    if headers.contains_key(TRANSFER_ENCODING)
+        || !headers.get_all(CONTENT_LENGTH).iter().all(length_is_zero)
+    {
+        return Err(Reject::Body);
+    }
+    if !single(headers, &UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    {
+        return Err(Reject::Upgrade);
+    }
+    if !has_token(headers, &CONNECTION, "upgrade") {
+        return Err(Reject::Connection);
+    }
+    match single(headers, &VERSION) {
+        None => return Err(Reject::NoVersion),
+        Some(version) if version.as_bytes() != b"13" => return Err(Reject::Version),
+        Some(_) => {}
+    }
+    let key = single(headers, &KEY)
+        .map(HeaderValue::as_bytes)
+        .ok_or(Reject::Key)?;
+    if STANDARD.decode(key).map_or(0, |key| key.len()) != 16 {
+        return Err(Reject::Key);
+    }
+    Ok(Opening {
+        accept: accept_for(key),
+        protocols: check_protocols(headers)?,
+        extensions: extension_names(headers).ok_or(Reject::Extensions)?,
+    })
+}
+
+/// What a valid 101 agreed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    /// Whether the frames that follow can be told apart: only with permessage-deflate (RFC 7692) or no extension at all.
+    pub(crate) frames_are_known: bool,
+}
+
+/// Checks a 101 answer (RFC 6455 §4.1): the right protocol, the right key, nothing that was not offered.
+pub(crate) fn check_answer(headers: &HeaderMap, opening: &Opening) -> Result<Agreed, Reject> {
+    let upgraded = single(headers, &UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let accepted = single(headers, &ACCEPT)
+        .is_some_and(|accept| accept.as_bytes() == opening.accept.as_bytes());
+    if !upgraded || !accepted || !has_token(headers, &CONNECTION, "upgrade") {
+        return Err(Reject::BadAnswer);
+    }
+    let offered = |value: &HeaderValue| {
+        opening
+            .protocols
+            .iter()
+            .any(|offer| offer.as_bytes() == value.as_bytes())
+    };
+    if headers.contains_key(PROTOCOL) && !single(headers, &PROTOCOL).is_some_and(offered) {
+        return Err(Reject::BadAnswer);
+    }
+    let extensions = extension_names(headers).ok_or(Reject::BadAnswer)?;
+    if !extensions
+        .iter()
+        .all(|name| opening.extensions.contains(name))
+    {
+        return Err(Reject::BadAnswer);
+    }
+    Ok(Agreed {
+        frames_are_known: extensions.iter().all(|name| name == "permessage-deflate"),
+    })
+}
+
+/// The value of Sec-WebSocket-Accept that answers `key` (RFC 6455 §4.2.2).
+fn accept_for(key: &[u8]) -> String {
+    STANDARD.encode(
+        Sha1::new()
+            .chain_update(key)
+            .chain_update(ACCEPT_GUID)
+            .finalize(),
+    )
+}
+
+fn check_protocols(headers: &HeaderMap) -> Result<Vec<String>, Reject> {
+    let mut protocols = Vec::new();
+    for value in headers.get_all(PROTOCOL) {
+        let value = value.to_str().map_err(|_| Reject::Protocols)?;
+        for protocol in value.split(',').map(trim) {
+            if !is_token(protocol) || protocols.iter().any(|seen| seen == protocol) {
+                return Err(Reject::Protocols);
+            }
+            protocols.push(protocol.to_owned());
+        }
+    }
+    Ok(protocols)
+}
+
+/// The names of all listed extensions, or nothing if the list does not parse (RFC 6455 §9.1).
+fn extension_names(headers: &HeaderMap) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for value in headers.get_all(EXTENSIONS) {
+        // A quoted value must still be a token, so that no quoted ',' or ';' can occur.
+        for extension in value.to_str().ok()?.split(',').map(trim) {
+            let mut parts = extension.split(';').map(trim);
+            let name = parts.next().filter(|name| is_token(name))?;
+            let is_parameter = |parameter: &str| match parameter.split_once('=') {
+                None => is_token(parameter),
+                Some((name, value)) => {
+                    is_token(trim(name)) && is_token(trim(value).trim_matches('"'))
+                }
+            };
+            if !parts.all(is_parameter) {
+                return None;
+            }
+            names.push(name.to_ascii_lowercase());
+        }
+    }
+    Some(names)
+}
+
+/// The value of a field that stands exactly once.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// All members of a field's comma-separated list, over all its lines (RFC 9110 §5.6.1).
+pub(crate) fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> {
+    let lines = headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    lines
+        .flat_map(|line| line.split(',').map(trim))
+        .filter(|token| !token.is_empty())
+}
+
+pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|present| present.eq_ignore_ascii_case(token))
+}
+
+/// Removes optional white space (RFC 9110 §5.6.3).
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
+}
+
+/// A token of RFC 9110 §5.6.2.
+fn is_token(text: &str) -> bool {
+    let tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(tchar)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+
+    use super::*;
+
+    const GOOD: &[(&str, &str)] = &[
+        ("host", "chat.example.com"),
+        ("upgrade", "websocket"),
+        ("connection", "keep-alive, Upgrade"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+
+    /// The good request with one field replaced (`Some`) or left out (`None`), then more fields.
+    fn request(change: Option<(&str, Option<&str>)>, more: &[(&str, &str)]) -> request::Parts {
+        let mut builder = Request::get("/chat");
+        for (name, value) in GOOD {
+            builder = match change {
+                Some((changed, Some(new))) if changed == *name => builder.header(*name, new),
+                Some((changed, None)) if changed == *name => builder,
+                _ => builder.header(*name, *value),
+            };
+        }
+        for (name, value) in more {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(()).unwrap().into_parts().0
+    }
+
+    #[track_caller]
+    fn check(
+        change: Option<(&str, Option<&str>)>,
+        more: &[(&str, &str)],
+        expected: Option<Reject>,
+    ) {
+        let judged = check_opening(&request(change, more));
+        assert_eq!(judged.err(), expected, "{change:?} {more:?}");
+    }
+
+    #[test]
+    fn the_sample_handshake_of_the_rfc_is_accepted() {
+        let opening = check_opening(&request(None, &[])).unwrap();
+        assert_eq!(opening.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn each_missing_or_wrong_field_has_its_own_refusal() {
+        check(Some(("upgrade", None)), &[], Some(Reject::Upgrade));
+        check(
+            Some(("upgrade", Some("websocket, h2c"))),
+            &[],
+            Some(Reject::Upgrade),
+        );
+        check(None, &[("upgrade", "websocket")], Some(Reject::Upgrade));
+        check(Some(("upgrade", Some("WebSocket"))), &[], None);
+        check(Some(("connection", None)), &[], Some(Reject::Connection));
+        check(
+            Some(("connection", Some("close"))),
+            &[],
+            Some(Reject::Connection),
+        );
+        check(
+            Some(("sec-websocket-version", None)),
+            &[],
+            Some(Reject::NoVersion),
+        );
+        check(
+            Some(("sec-websocket-version", Some("8"))),
+            &[],
+            Some(Reject::Version),
+        );
+        check(
+            None,
+            &[("sec-websocket-version", "13")],
+            Some(Reject::NoVersion),
+        );
+        check(Some(("sec-websocket-key", None)), &[], Some(Reject::Key));
+        check(
+            Some(("sec-websocket-key", Some("c2hvcnQ="))),
+            &[],
+            Some(Reject::Key),
+        );
+        check(
+            Some(("sec-websocket-key", Some("not base64 at all!!!===="))),
+            &[],
+            Some(Reject::Key),
+        );
+        check(None, &[("content-length", "5")], Some(Reject::Body));
+        check(None, &[("content-length", "0")], None);
+        check(
+            None,
+            &[("transfer-encoding", "chunked")],
+            Some(Reject::Body),
+        );
+    }
+
+    #[test]
+    fn offers_must_parse() {
+        check(
+            None,
+            &[
+                ("sec-websocket-protocol", "a, b"),
+                ("sec-websocket-protocol", "c"),
+            ],
+            None,
+        );
+        check(
+            None,
+            &[("sec-websocket-protocol", "a, a")],
+            Some(Reject::Protocols),
+        );
+        check(
+            None,
+            &[("sec-websocket-protocol", "a,,b")],
+            Some(Reject::Protocols),
+        );
+        check(
+            None,
+            &[(
+                "sec-websocket-extensions",
+                "permessage-deflate; client_max_window_bits=\"10\", foo",
+            )],
+            None,
+        );
+        check(
+            None,
+            &[("sec-websocket-extensions", "permessage deflate")],
+            Some(Reject::Extensions),
+        );
+        check(
+            None,
+            &[("sec-websocket-extensions", "a;;b")],
+            Some(Reject::Extensions),
+        );
+    }
+
+    #[track_caller]
+    fn answer(fields: &[(&str, &str)], expected: Result<bool, Reject>) {
+        let offers = [
+            ("sec-websocket-protocol", "a, b"),
+            ("sec-websocket-extensions", "permessage-deflate, x-own"),
+        ];
+        let opening = check_opening(&request(None, &offers)).unwrap();
+        let builder = fields
+            .iter()
+            .fold(Response::builder(), |builder, (name, value)| {
+                builder.header(*name, *value)
+            });
+        let headers = builder.body(()).unwrap().into_parts().0.headers;
+        assert_eq!(
+            check_answer(&headers, &opening).map(|agreed| agreed.frames_are_known),
+            expected,
+            "{fields:?}"
+        );
+    }
+
+    #[test]
+    fn only_a_proven_101_opens_the_tunnel() {
+        let (upgrade, connection) = (("upgrade", "websocket"), ("connection", "upgrade"));
+        let accept = ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        answer(&[upgrade, connection, accept], Ok(true));
+        answer(&[connection, accept], Err(Reject::BadAnswer));
+        answer(&[upgrade, accept], Err(Reject::BadAnswer));
+        answer(&[upgrade, connection], Err(Reject::BadAnswer));
+        answer(
+            &[upgrade, connection, ("sec-websocket-accept", "AAAA")],
+            Err(Reject::BadAnswer),
+        );
+        answer(
+            &[upgrade, connection, accept, accept],
+            Err(Reject::BadAnswer),
+        );
+        answer(
+            &[upgrade, connection, accept, ("sec-websocket-protocol", "b")],
+            Ok(true),
+        );
+        answer(
+            &[upgrade, connection, accept, ("sec-websocket-protocol", "c")],
+            Err(Reject::BadAnswer),
+        );
+        answer(
+            &[
+                upgrade,
+                connection,
+                accept,
+                ("sec-websocket-protocol", "a, b"),
+            ],
+            Err(Reject::BadAnswer),
+        );
+        answer(
+            &[
+                upgrade,
+                connection,
+                accept,
+                ("sec-websocket-extensions", "permessage-deflate"),
+            ],
+            Ok(true),
+        );
+        answer(
+            &[
+                upgrade,
+                connection,
+                accept,
+                ("sec-websocket-extensions", "x-own"),
+            ],
+            Ok(false),
+        );
+        answer(
+            &[
+                upgrade,
+                connection,
+                accept,
+                ("sec-websocket-extensions", "x-foreign"),
+            ],
+            Err(Reject::BadAnswer),
+        );
+    }
+
+    #[track_caller]
+    fn target(uri: &str, hosts: &[&str], expected: Result<Option<&str>, Reject>) {
+        let builder = hosts.iter().fold(Request::get(uri), |builder, host| {
+            builder.header("host", *host)
+        });
+        let judged = check_host_and_path(&builder.body(()).unwrap().into_parts().0);
+        let judged = judged.map(|hostname| hostname.map(|hostname| hostname.to_string()));
+        assert_eq!(
+            judged,
+            expected.map(|name| name.map(ToString::to_string)),
+            "{uri} {hosts:?}"
+        );
+    }
+
+    #[test]
+    fn a_target_needs_one_host_and_a_plain_path() {
+        target(
+            "/",
+            &["Chat.example.com:8443"],
+            Ok(Some("chat.example.com")),
+        );
+        target("/", &["[::1]:8443"], Ok(None));
+        target("/", &[], Err(Reject::Host));
+        target("/", &["a.example.com", "a.example.com"], Err(Reject::Host));
+        target("/", &["user@a.example.com"], Err(Reject::Host));
+        target("/", &["a b"], Err(Reject::Host));
+        target("/", &[""], Err(Reject::Host));
+        target(
+            "http://a.example.com/x",
+            &["a.example.com"],
+            Ok(Some("a.example.com")),
+        );
+        target(
+            "http://b.example.com/x",
+            &["a.example.com"],
+            Err(Reject::Target),
+        );
+        target("*", &["a.example.com"], Err(Reject::Target));
+        target("/a/../b", &["a.example.com"], Err(Reject::DotSegments));
+        target("/a/%2E%2e/b", &["a.example.com"], Err(Reject::DotSegments));
+        target("/a%2f..%5cb", &["a.example.com"], Err(Reject::DotSegments));
+        target("/a..b/...", &["a.example.com"], Ok(Some("a.example.com")));
+    }
+}

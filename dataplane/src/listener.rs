@@ -1,0 +1,120 @@
+//! Listening and accepting.
+//!
+//! A permit is taken before each accept, so that a connection over the limit waits in the kernel's queue instead of costing
+//! memory here. When the system refuses an accept (no files left), accepting pauses; the log says so at most once a minute.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+
+use crate::connection;
+use crate::run::Shared;
+
+/// Length of the kernel's queue of connections that are not accepted yet; the kernel caps it at net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// At most one line about refused accepts in this time.
+const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
+
+/// Which of the two listeners a connection came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Tls,
+    Plain,
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error(
+        "the {name} address {address} is taken by another process; choose another with --{name}-address"
+    )]
+    Taken {
+        name: &'static str,
+        address: SocketAddr,
+    },
+    #[error("cannot listen on the {name} address {address}; choose another with --{name}-address")]
+    Refused {
+        name: &'static str,
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Listens on `address`; `[::]` takes IPv4 as well, and is `0.0.0.0` on a host without IPv6.
+pub(crate) fn bind(name: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    let bound = match listen(address) {
+        Err(error)
+            if address.ip().is_unspecified()
+                && address.is_ipv6()
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+        }
+        bound => bound,
+    };
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::Taken { name, address },
+        _ => BindError::Refused {
+            name,
+            address,
+            source,
+        },
+    })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    // Old connections in TIME_WAIT must not keep a restarted process from its port.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts until accepting stops.
+pub(crate) async fn accept(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    side: Side,
+    permits: Arc<Semaphore>,
+) {
+    let mut complained: Option<Instant> = None;
+    loop {
+        let accepting = async {
+            let permit = permits.clone().acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let accepted = tokio::select! {
+            () = shared.stopping.cancelled() => return,
+            accepted = accepting => accepted,
+        };
+        match accepted {
+            (Ok(permit), Ok((tcp, peer))) => {
+                shared
+                    .tasks
+                    .spawn(connection::serve(shared.clone(), side, tcp, peer, permit));
+            }
+            // The semaphore is never closed; if it were, nothing could be accepted any more.
+            (Err(_), _) => return,
+            (_, Err(error)) => {
+                shared.metrics.accept_error();
+                if complained.is_none_or(|at| at.elapsed() > COMPLAIN_EVERY) {
+                    complained = Some(Instant::now());
+                    tracing::warn!(%error, "the system refused a connection; accepting pauses");
+                }
+                sleep(shared.config.limits.accept_pause).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The metric families, all in one place. Labels come from closed sets; hostnames and addresses are never labels.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// One label with a value from a closed set.
+type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
+
+/// Everything that `/metrics` shows.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    open_sockets: Gauge,
+    handshakes: Labelled,
+    requests: Labelled,
+    tls_handshakes: Labelled,
+    relays_ended: Labelled,
+    drained_sockets: Labelled,
+    accept_errors: Counter,
+    table_generation: Gauge,
+    table_swaps: Counter,
+    table_age: Gauge<f64, AtomicU64>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("ws_ingress"),
+            open_sockets: Gauge::default(),
+            handshakes: Labelled::default(),
+            requests: Labelled::default(),
+            tls_handshakes: Labelled::default(),
+            relays_ended: Labelled::default(),
+            drained_sockets: Labelled::default(),
+            accept_errors: Counter::default(),
+            table_generation: Gauge::default(),
+            table_swaps: Counter::default(),
+            table_age: Gauge::default(),
+        };
+        let Self {
+            registry,
+            open_sockets,
+            handshakes,
+            requests,
+            tls_handshakes,
+            relays_ended,
+            drained_sockets,
+            accept_errors,
+            table_generation,
+            table_swaps,
+            table_age,
+        } = &mut metrics;
+        registry.register(
+            "open_sockets",
+            "WebSockets that are open now",
+            open_sockets.clone(),
+        );
+        registry.register(
+            "handshakes",
+            "Requests for a WebSocket by outcome",
+            handshakes.clone(),
+        );
+        registry.register(
+            "requests",
+            "Requests of ordinary HTTP by outcome",
+            requests.clone(),
+        );
+        registry.register(
+            "tls_handshakes",
+            "TLS handshakes by outcome",
+            tls_handshakes.clone(),
+        );
+        registry.register(
+            "relays_ended",
+            "WebSockets that ended, by cause",
+            relays_ended.clone(),
+        );
+        registry.register(
+            "drained_sockets",
+            "WebSockets that drain closed or cut",
+            drained_sockets.clone(),
+        );
+        registry.register(
+            "accept_errors",
+            "Connections that the system refused to accept",
+            accept_errors.clone(),
+        );
+        registry.register(
+            "table_generation",
+            "Generation of the route table that is served; 0 before the first",
+            table_generation.clone(),
+        );
+        registry.register(
+            "table_swaps",
+            "Route tables that were swapped in",
+            table_swaps.clone(),
+        );
+        registry.register(
+            "table_age_seconds",
+            "Seconds since the last swap; absent tables are 0 s old",
+            table_age.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn set_open_sockets(&self, open: usize) {
+        self.open_sockets
+            .set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// A request for a WebSocket ended in `outcome`.
+    pub(crate) fn handshake(&self, outcome: &'static str) {
+        self.handshakes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// An ordinary request ended in `outcome`.
+    pub(crate) fn request(&self, outcome: &'static str) {
+        self.requests.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    pub(crate) fn tls_handshake(&self, outcome: &'static str) {
+        self.tls_handshakes
+            .get_or_create(&[("outcome", outcome)])
+            .inc();
+    }
+
+    pub(crate) fn relay_ended(&self, ended: crate::relay::Ended) {
+        self.relays_ended
+            .get_or_create(&[("cause", ended.label())])
+            .inc();
+    }
+
+    pub(crate) fn drained_socket(&self, cut: bool) {
+        let result = if cut { "cut" } else { "closed" };
+        self.drained_sockets
+            .get_or_create(&[("result", result)])
+            .inc();
+    }
+
+    pub(crate) fn accept_error(&self) {
+        self.accept_errors.inc();
+    }
+
+    pub(crate) fn table_swapped(&self, generation: u64) {
+        self.table_generation
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.table_swaps.inc();
+    }
+
+    /// The text that Prometheus scrapes, at a moment when the table is `table_age_seconds` old.
+    pub(crate) fn render(&self, table_age_seconds: f64) -> Result<String, std::fmt::Error> {
+        self.table_age.set(table_age_seconds);
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

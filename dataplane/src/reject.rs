@@ -1,0 +1,207 @@
+//! Why a request is refused, and what the client, the metrics and the log get for it: one table.
+//!
+//! What a client causes is a counter and at most a debug line. The body says in one sentence what was wrong and how to mend it;
+//! it names no backend and repeats nothing that the client sent.
+
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
+};
+use http::{Response, StatusCode};
+
+use crate::forward::{Body, full};
+
+const SEC_WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
+
+/// Seconds until a client should try again when no endpoint is ready: a pod that restarts takes about that long.
+const RETRY_AFTER_SECONDS: &str = "5";
+
+/// One refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reject {
+    /// Not exactly one Host, or not one that names a host (RFC 9112 §3.2).
+    Host,
+    /// The request target is not origin-form, or absolute-form for the same host.
+    Target,
+    /// The path holds dot segments, plain or percent-encoded.
+    DotSegments,
+    /// TLS was made for another hostname (RFC 9110 §15.5.20).
+    Misdirected,
+    NoHost,
+    NoRule,
+    /// An upgrade with another method than GET.
+    Method,
+    /// An upgrade over HTTP/1.0.
+    HttpVersion,
+    /// Not a lone `websocket` in Upgrade.
+    Upgrade,
+    /// No `upgrade` among the tokens of Connection.
+    Connection,
+    /// No Sec-WebSocket-Version, or several.
+    NoVersion,
+    /// Another version than 13.
+    Version,
+    /// Not exactly one key of 16 bytes.
+    Key,
+    /// An upgrade that carries a body.
+    Body,
+    /// Sec-WebSocket-Protocol is not a list of distinct tokens.
+    Protocols,
+    /// Sec-WebSocket-Extensions does not parse.
+    Extensions,
+    /// An ordinary request where only upgrades are served.
+    UpgradeRequired,
+    NoEndpoint,
+    /// The endpoint refused the connection or it broke before an answer.
+    Unreachable,
+    /// The endpoint did not accept the connection in time.
+    ConnectTimeout,
+    /// The endpoint did not answer in time.
+    AnswerTimeout,
+    /// The endpoint's answer is not HTTP, or a 101 that proves nothing.
+    BadAnswer,
+}
+
+impl Reject {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Host
+            | Self::Target
+            | Self::DotSegments
+            | Self::HttpVersion
+            | Self::Upgrade
+            | Self::Connection
+            | Self::NoVersion
+            | Self::Key
+            | Self::Body
+            | Self::Protocols
+            | Self::Extensions => StatusCode::BAD_REQUEST,
+            Self::NoHost | Self::NoRule => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Version | Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unreachable | Self::BadAnswer => StatusCode::BAD_GATEWAY,
+            Self::ConnectTimeout | Self::AnswerTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The `outcome` label of the metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Host => "bad_host",
+            Self::Target => "bad_target",
+            Self::DotSegments => "dot_segments",
+            Self::Misdirected => "misdirected",
+            Self::NoHost => "no_host",
+            Self::NoRule => "no_rule",
+            Self::Method => "bad_method",
+            Self::HttpVersion => "bad_http_version",
+            Self::Upgrade => "bad_upgrade",
+            Self::Connection => "bad_connection",
+            Self::NoVersion => "no_version",
+            Self::Version => "wrong_version",
+            Self::Key => "bad_key",
+            Self::Body => "body",
+            Self::Protocols => "bad_protocols",
+            Self::Extensions => "bad_extensions",
+            Self::UpgradeRequired => "upgrade_required",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Unreachable => "unreachable",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::AnswerTimeout => "answer_timeout",
+            Self::BadAnswer => "bad_answer",
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Host => "The request needs exactly one Host field that names a host.",
+            Self::Target => {
+                "The request target must be a path that begins with '/', or an absolute URL whose host is that of the Host field."
+            }
+            Self::DotSegments => {
+                "The path holds '.' or '..' segments; send the path that they lead to."
+            }
+            Self::Misdirected => {
+                "The Host field names another host than the TLS handshake did; open a connection for that host."
+            }
+            Self::NoHost => "No route serves this host.",
+            Self::NoRule => "No route serves this path.",
+            Self::Method => "A WebSocket handshake is a GET request.",
+            Self::HttpVersion => "A WebSocket handshake needs HTTP/1.1.",
+            Self::Upgrade => {
+                "A WebSocket handshake needs 'Upgrade: websocket' and no other protocol in it; a proxy in front may have removed it."
+            }
+            Self::Connection => {
+                "A WebSocket handshake needs 'Connection: Upgrade'; a proxy in front may have removed it."
+            }
+            Self::NoVersion => "A WebSocket handshake needs one 'Sec-WebSocket-Version: 13'.",
+            Self::Version => "Only version 13 of the WebSocket protocol is spoken here.",
+            Self::Key => "A WebSocket handshake needs one Sec-WebSocket-Key of 16 bytes in base64.",
+            Self::Body => {
+                "A WebSocket handshake carries no body; leave out Content-Length and Transfer-Encoding."
+            }
+            Self::Protocols => "Sec-WebSocket-Protocol must be a list of distinct tokens.",
+            Self::Extensions => {
+                "Sec-WebSocket-Extensions must be a list of extensions as RFC 6455 section 9.1 writes it."
+            }
+            Self::UpgradeRequired => "Only WebSocket handshakes are served here.",
+            Self::NoEndpoint => "No endpoint is ready to serve this; try again.",
+            Self::Unreachable => "The endpoint behind this route could not be reached.",
+            Self::ConnectTimeout => {
+                "The endpoint behind this route did not accept a connection in time."
+            }
+            Self::AnswerTimeout => "The endpoint behind this route did not answer in time.",
+            Self::BadAnswer => "The endpoint behind this route did not give a valid answer.",
+        }
+    }
+
+    /// The answer to the client. The connection closes after it: what follows a refused handshake is not to be trusted.
+    pub(crate) fn response(self) -> Response<Body> {
+        let mut response = Response::new(full(format!("{}\n", self.sentence())));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        match self {
+            Self::Method => {
+                headers.insert(ALLOW, HeaderValue::from_static("GET"));
+            }
+            Self::Version => {
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
+            }
+            Self::UpgradeRequired => {
+                // RFC 9110 §15.5.22: a 426 names the protocol to change to, and Upgrade is nominated in Connection (§7.8).
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
+            }
+            Self::NoEndpoint => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            }
+            Self::Host
+            | Self::Target
+            | Self::DotSegments
+            | Self::Misdirected
+            | Self::NoHost
+            | Self::NoRule
+            | Self::HttpVersion
+            | Self::Upgrade
+            | Self::Connection
+            | Self::NoVersion
+            | Self::Key
+            | Self::Body
+            | Self::Protocols
+            | Self::Extensions
+            | Self::Unreachable
+            | Self::ConnectTimeout
+            | Self::AnswerTimeout
+            | Self::BadAnswer => {}
+        }
+        response
+    }
+}

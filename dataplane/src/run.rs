@@ -1,0 +1,224 @@
+//! Wiring: what starts, in what order, and how it all ends.
+//!
+//! Every task of the crate starts here or on the tracker in [`Shared`]. Drain is: readiness off, go on accepting for
+//! `drain_delay`, stop accepting, order every relay to close, wait until nothing is left or `drain_timeout` is over.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use route_table::RouteTable;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::balance::Loads;
+use crate::config::Config;
+use crate::drain::{Drained, Relays};
+use crate::listener::{self, BindError, Side};
+use crate::metrics::Metrics;
+use crate::status::{self, Status};
+use crate::tls::Tls;
+
+/// What the process wants of the dataplane; it only ever goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    Serve,
+    /// Close everything in good order.
+    Drain,
+    /// End at once.
+    Cut,
+}
+
+/// Why a dataplane could not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+    #[error("the source of route tables ended")]
+    TableSource,
+}
+
+/// The addresses that are really listened on.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub https: SocketAddr,
+    pub http: SocketAddr,
+    pub status: SocketAddr,
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    table: watch::Receiver<Arc<RouteTable>>,
+    pub(crate) tls: Tls,
+    pub(crate) loads: Loads,
+    pub(crate) relays: Relays,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when accepting stops.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Shared {
+    /// The table of this moment. Hold it for one handshake, not for a connection.
+    pub(crate) fn table(&self) -> Arc<RouteTable> {
+        self.table.borrow().clone()
+    }
+}
+
+/// A dataplane that listens already and serves once it runs.
+pub struct Dataplane {
+    config: Config,
+    table: watch::Receiver<Arc<RouteTable>>,
+    https: Bound,
+    http: Bound,
+    status: Bound,
+}
+
+/// A listener and the address that it really got.
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    fn new(name: &'static str, address: SocketAddr) -> Result<Self, BindError> {
+        let listener = listener::bind(name, address)?;
+        let local = listener.local_addr();
+        let address = local.map_err(|source| BindError::Refused {
+            name,
+            address,
+            source,
+        })?;
+        Ok(Self { listener, address })
+    }
+}
+
+impl Dataplane {
+    /// Listens on all three addresses.
+    ///
+    /// # Errors
+    /// The first address that is taken or that the system refuses.
+    #[expect(
+        clippy::unused_async,
+        reason = "listeners register with the runtime that they are made in"
+    )]
+    pub async fn bind(
+        config: Config,
+        table: watch::Receiver<Arc<RouteTable>>,
+    ) -> Result<Self, BindError> {
+        let https = Bound::new("https", config.https_address)?;
+        let http = Bound::new("http", config.http_address)?;
+        let status = Bound::new("status", config.status_address)?;
+        Ok(Self {
+            config,
+            table,
+            https,
+            http,
+            status,
+        })
+    }
+
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            https: self.https.address,
+            http: self.http.address,
+            status: self.status.address,
+        }
+    }
+
+    /// Serves until told to stop, then drains.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up, or when the sender of tables is gone while it should serve.
+    pub async fn run(self, mut stop: watch::Receiver<Stop>) -> Result<Drained, RunError> {
+        let Self {
+            config,
+            table,
+            https,
+            http,
+            status,
+        } = self;
+        let metrics = Arc::new(Metrics::new());
+        let state = Arc::new(Status::new(metrics.clone()));
+        let permits = Arc::new(Semaphore::new(config.limits.connections));
+        let shared = Arc::new(Shared {
+            tls: Tls::new().map_err(RunError::Tls)?,
+            loads: Loads::default(),
+            relays: Relays::new(metrics.clone()),
+            metrics,
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            table: table.clone(),
+            config,
+        });
+        // Apart from the tracker of the connections: it answers to the very end, and nothing waits for it.
+        let background = TaskTracker::new();
+        let serving_status = background.spawn(status::serve(
+            state.clone(),
+            status.listener,
+            shared.config.limits.status_connections,
+        ));
+        let accepting = [(https, Side::Tls), (http, Side::Plain)];
+        for (bound, side) in accepting {
+            background.spawn(listener::accept(
+                shared.clone(),
+                bound.listener,
+                side,
+                permits.clone(),
+            ));
+        }
+        tokio::select! {
+            // A sender that is gone can ask for nothing more: the process is ending.
+            _ = stop.wait_for(|stop| *stop >= Stop::Drain) => {}
+            () = follow_tables(table, state.clone()) => return Err(RunError::TableSource),
+        }
+        let drained = drain(&shared, &state, &mut stop).await;
+        serving_status.abort();
+        Ok(drained)
+    }
+}
+
+/// Shows each new table in metrics and readiness; returns when there will be no more.
+async fn follow_tables(mut table: watch::Receiver<Arc<RouteTable>>, status: Arc<Status>) {
+    table.mark_changed();
+    while table.changed().await.is_ok() {
+        let generation = table.borrow_and_update().generation();
+        if generation > 0 {
+            status.table_swapped(generation);
+            tracing::debug!(generation, "serving a new route table");
+        }
+    }
+}
+
+async fn drain(shared: &Shared, status: &Status, stop: &mut watch::Receiver<Stop>) -> Drained {
+    status.begin_drain();
+    let delay = shared.config.drain_delay;
+    let window = shared.config.drain_timeout;
+    tracing::info!(?delay, timeout = ?window, "draining");
+    let in_order = async {
+        sleep(delay).await;
+        shared.stopping.cancel();
+        let deadline = Instant::now() + window;
+        let closing = async {
+            shared.relays.close_all(window).await;
+            shared.tasks.close();
+            shared.tasks.wait().await;
+        };
+        tokio::select! {
+            () = closing => {}
+            // Each relay cuts itself at the deadline and is counted; this is for what is not a relay.
+            () = sleep_until(deadline + shared.config.limits.close_linger) => {}
+        }
+    };
+    tokio::select! {
+        () = in_order => {}
+        _ = stop.wait_for(|stop| *stop == Stop::Cut) => {
+            shared.stopping.cancel();
+            tracing::warn!("told to end at once");
+        }
+    }
+    shared.relays.drained()
+}

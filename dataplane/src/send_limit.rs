@@ -1,0 +1,109 @@
+//! A TCP stream whose writes may not stall for ever (nginx `proxy_send_timeout`, `send_timeout`).
+//!
+//! The time runs only while a write waits for the peer and starts anew with each byte that it takes, so that a slow peer is
+//! served and a dead or unwilling one is not. An idle stream has no timer at all. Reading is not limited here.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A TCP stream and the longest time that one write may wait.
+#[derive(Debug)]
+pub(crate) struct SendLimit {
+    tcp: TcpStream,
+    limit: Option<Duration>,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl SendLimit {
+    /// Limits the writes of `tcp`; a zero `limit` is none.
+    pub(crate) fn new(tcp: TcpStream, limit: Duration) -> Self {
+        let mut stream = Self {
+            tcp,
+            limit: None,
+            stalled: None,
+        };
+        stream.set(limit);
+        stream
+    }
+
+    /// Changes the limit for writes from now on; zero is none.
+    pub(crate) fn set(&mut self, limit: Duration) {
+        self.limit = Some(limit).filter(|limit| !limit.is_zero());
+        self.stalled = None;
+    }
+
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// What a write comes to: progress ends the stall, waiting goes on until the limit.
+    fn limited<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let Some(limit) = self.limit else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
+        ready!(timer.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the peer took no byte for the whole send timeout",
+        )))
+    }
+}
+
+impl AsyncRead for SendLimit {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for SendLimit {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write(context, bytes);
+        self.limited(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(context, bytes);
+        self.limited(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,222 @@
+//! The TLS handshake: ClientHello first, then the certificate of the hostname that it names.
+//!
+//! In: an accepted TCP connection and the table of this moment. Out: a [`ServerStream`], the only stream type that hyper and the
+//! relay see, and the hostname that the client was served as. No or an unknown name gets the alert `unrecognized_name`
+//! (RFC 6066 §3); a hostname without a usable certificate gets it too, so that nothing tells the two apart. A new certificate
+//! is used from the next handshake on.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use route_table::{Certificate, HostTls, Hostname, RouteTable};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::send_limit::SendLimit;
+
+/// A fatal `unrecognized_name` alert as one plaintext record (RFC 8446 §6, RFC 6066 §3): no key has been agreed on yet.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// A client's connection, plain or TLS.
+#[derive(Debug)]
+pub(crate) enum ServerStream {
+    Plain(SendLimit),
+    Tls(Box<TlsStream<SendLimit>>),
+}
+
+/// Why there is no TLS connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("the ClientHello names no hostname that is served")]
+    UnrecognizedName,
+    #[error("no usable certificate for this hostname")]
+    NoCertificate,
+    #[error("the handshake failed")]
+    Handshake(#[source] io::Error),
+}
+
+impl TlsError {
+    /// The `outcome` label of the metrics.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::UnrecognizedName => "unrecognized_name",
+            Self::NoCertificate => "no_certificate",
+            Self::Handshake(_) => "failed",
+        }
+    }
+}
+
+/// What all handshakes share: versions, key exchange, ALPN and the key of session tickets.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    base: ServerConfig,
+}
+
+impl Tls {
+    pub(crate) fn new() -> Result<Self, rustls::Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let versions =
+            ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let mut base = versions
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(NoCertificate));
+        base.alpn_protocols = vec![b"http/1.1".to_vec()];
+        base.ticketer = aws_lc_rs::Ticketer::new()?;
+        // A browser uses one ticket for its next connection; four only fill the first flight.
+        base.send_tls13_tickets = 1;
+        Ok(Self { base })
+    }
+
+    /// Performs the handshake. The caller sets the deadline.
+    pub(crate) async fn accept(
+        &self,
+        stream: SendLimit,
+        table: &RouteTable,
+    ) -> Result<(ServerStream, Hostname), TlsError> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+            .await
+            .map_err(TlsError::Handshake)?;
+        match choose(&start.client_hello(), table) {
+            Ok((name, certificate)) => {
+                let mut config = self.base.clone();
+                config.cert_resolver = Arc::new(Chosen(certificate.certified().clone()));
+                let stream = start
+                    .into_stream(Arc::new(config))
+                    .await
+                    .map_err(TlsError::Handshake)?;
+                Ok((ServerStream::Tls(Box::new(stream)), name))
+            }
+            Err(refusal) => {
+                let mut stream = start.io;
+                // The client may be gone already; there is nobody else to tell.
+                let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
+                let _ = stream.shutdown().await;
+                Err(refusal)
+            }
+        }
+    }
+}
+
+/// The hostname of a ClientHello and the best certificate for it: the first that names it and that the client can verify the
+/// signature of, else the first that the client can verify, else the first.
+fn choose(
+    hello: &ClientHello<'_>,
+    table: &RouteTable,
+) -> Result<(Hostname, Arc<Certificate>), TlsError> {
+    let name = hello
+        .server_name()
+        .and_then(|name| Hostname::parse(name).ok())
+        .ok_or(TlsError::UnrecognizedName)?;
+    let host = table.host(&name).ok_or(TlsError::UnrecognizedName)?;
+    let HostTls::Terminate { certificates } = host.tls() else {
+        return Err(TlsError::UnrecognizedName);
+    };
+    let usable = certificates.iter().filter_map(|key| table.certificate(key));
+    let can_sign = |certificate: &Certificate| {
+        certificate
+            .certified()
+            .key
+            .choose_scheme(hello.signature_schemes())
+            .is_some()
+    };
+    // Of equals, min_by_key keeps the first.
+    let best =
+        usable.min_by_key(|certificate| (!can_sign(certificate), !certificate.is_for(&name)));
+    best.map(|certificate| (name, certificate.clone()))
+        .ok_or(TlsError::NoCertificate)
+}
+
+/// The certificate that was chosen for this handshake.
+#[derive(Debug)]
+struct Chosen(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Chosen {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+/// Stands in the shared part, which never performs a handshake itself.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesServerCert for NoCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+}
+
+impl ServerStream {
+    /// The TCP stream and its send limit below.
+    pub(crate) fn socket(&mut self) -> &mut SendLimit {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_mut().0,
+        }
+    }
+}
+
+impl AsyncRead for ServerStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for ServerStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

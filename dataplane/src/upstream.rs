@@ -1,0 +1,296 @@
+//! The backend's side of an upgrade: connect, write the request, judge the answer.
+//!
+//! hyper's client cannot spell `Sec-WebSocket-Key` as old backends expect it, so the head is written here and the answer's head
+//! is parsed with httparse. One fresh connection an upgrade; what follows a 101 belongs to the relay, what follows any other
+//! answer is its body (`upstream/answer.rs`).
+
+mod answer;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::{Response, StatusCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::fields;
+use crate::forward::Body;
+use crate::handshake::{Agreed, Opening, check_answer};
+use crate::reject::Reject;
+use crate::send_limit::SendLimit;
+
+/// Most interim answers (100, 103) before the final one; real servers send one.
+const MAX_INTERIM_ANSWERS: usize = 8;
+
+/// A request as the backend gets it.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    /// Path and query.
+    pub(crate) target: &'a str,
+    pub(crate) fields: HeaderMap,
+}
+
+/// How much a backend's answer may hold, and how long its body may pause.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnswerLimits {
+    pub(crate) head_bytes: usize,
+    pub(crate) head_fields: usize,
+    /// Zero is none.
+    pub(crate) read: Duration,
+}
+
+/// What the backend said.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// A proven 101: the stream is the tunnel.
+    Upgraded(Box<Upgraded>),
+    /// Any other answer, to be passed on whole.
+    Refused(Response<Body>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Upgraded {
+    pub(crate) stream: SendLimit,
+    /// Bytes that came with the 101.
+    pub(crate) leftover: Bytes,
+    /// The answer for the client, without its body.
+    pub(crate) response: Response<()>,
+    pub(crate) agreed: Agreed,
+}
+
+/// Connects to an endpoint, at the latest by `deadline`.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<TcpStream, Reject> {
+    let connecting = timeout_at(
+        deadline.min(Instant::now() + limit),
+        TcpStream::connect(address),
+    );
+    match connecting.await {
+        Ok(Ok(stream)) => {
+            // A message is one write here; waiting for more would only delay it.
+            stream.set_nodelay(true).map_err(|_| Reject::Unreachable)?;
+            Ok(stream)
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%address, %error, "endpoint refused the connection");
+            Err(Reject::Unreachable)
+        }
+        Err(_) => Err(Reject::ConnectTimeout),
+    }
+}
+
+/// Asks for the upgrade and judges the answer, at the latest by `deadline`.
+pub(crate) async fn upgrade(
+    stream: SendLimit,
+    request: Request<'_>,
+    opening: &Opening,
+    limits: AnswerLimits,
+    deadline: Instant,
+) -> Result<Answer, Reject> {
+    timeout_at(deadline, exchange(stream, request, opening, limits))
+        .await
+        .unwrap_or(Err(Reject::AnswerTimeout))
+}
+
+async fn exchange(
+    mut stream: SendLimit,
+    request: Request<'_>,
+    opening: &Opening,
+    limits: AnswerLimits,
+) -> Result<Answer, Reject> {
+    stream
+        .write_all(&request_head(&request))
+        .await
+        .map_err(unreachable)?;
+    let mut received = BytesMut::new();
+    for _ in 0..=MAX_INTERIM_ANSWERS {
+        let head = read_head(&mut stream, &mut received, limits).await?;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let agreed = check_answer(&head.fields, opening)?;
+            let mut response = Response::new(());
+            *response.status_mut() = head.status;
+            *response.headers_mut() = fields::to_client(&head.fields);
+            response
+                .headers_mut()
+                .insert(UPGRADE, HeaderValue::from_static("websocket"));
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            return Ok(Answer::Upgraded(Box::new(Upgraded {
+                stream,
+                leftover: received.freeze(),
+                response,
+                agreed,
+            })));
+        }
+        if !head.status.is_informational() {
+            return answer::pass_on(stream, &head, received, limits.read).map(Answer::Refused);
+        }
+    }
+    Err(Reject::BadAnswer)
+}
+
+fn request_head(request: &Request<'_>) -> Vec<u8> {
+    let mut head = format!("GET {} HTTP/1.1\r\n", request.target).into_bytes();
+    let mut write = |name: &[u8], value: &[u8]| {
+        head.extend_from_slice(name);
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value);
+        head.extend_from_slice(b"\r\n");
+    };
+    // Host first, as RFC 9112 §3.2 asks for.
+    if let Some(host) = request.fields.get(http::header::HOST) {
+        write(b"Host", host.as_bytes());
+    }
+    write(b"Upgrade", b"websocket");
+    write(b"Connection", b"Upgrade");
+    for (name, value) in request
+        .fields
+        .iter()
+        .filter(|(name, _)| **name != http::header::HOST)
+    {
+        write(spelling(name).as_bytes(), value.as_bytes());
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// How a field name is written: as its specification spells it, for the backends that compare it byte by byte.
+fn spelling(name: &HeaderName) -> String {
+    match name.as_str() {
+        "sec-websocket-extensions" => return "Sec-WebSocket-Extensions".into(),
+        "sec-websocket-key" => return "Sec-WebSocket-Key".into(),
+        "sec-websocket-protocol" => return "Sec-WebSocket-Protocol".into(),
+        "sec-websocket-version" => return "Sec-WebSocket-Version".into(),
+        "x-real-ip" => return "X-Real-IP".into(),
+        "dnt" => return "DNT".into(),
+        _ => {}
+    }
+    let mut spelled = String::with_capacity(name.as_str().len());
+    for part in name.as_str().split_inclusive('-') {
+        let (first, rest) = part.split_at(1);
+        spelled.push_str(&first.to_ascii_uppercase());
+        spelled.push_str(rest);
+    }
+    spelled
+}
+
+/// An answer's status and fields.
+#[derive(Debug)]
+struct Head {
+    status: StatusCode,
+    /// HTTP/1.0, where a body without length ends with the connection and chunks do not exist.
+    is_http_10: bool,
+    fields: HeaderMap,
+}
+
+/// Reads one head; what follows it stays in `received`.
+async fn read_head(
+    stream: &mut SendLimit,
+    received: &mut BytesMut,
+    limits: AnswerLimits,
+) -> Result<Head, Reject> {
+    loop {
+        if let Some((head, length)) = parse_head(received, limits)? {
+            let _ = received.split_to(length);
+            return Ok(head);
+        }
+        if received.len() >= limits.head_bytes {
+            return Err(Reject::BadAnswer);
+        }
+        received.reserve(4096.min(limits.head_bytes));
+        if stream.read_buf(received).await.map_err(unreachable)? == 0 {
+            // Nothing at all is a backend that went away, half a head is one that is broken.
+            return Err(if received.is_empty() {
+                Reject::Unreachable
+            } else {
+                Reject::BadAnswer
+            });
+        }
+    }
+}
+
+fn parse_head(received: &[u8], limits: AnswerLimits) -> Result<Option<(Head, usize)>, Reject> {
+    let mut storage = vec![httparse::EMPTY_HEADER; limits.head_fields];
+    let mut response = httparse::Response::new(&mut storage);
+    let length = match response.parse(received) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => {
+            tracing::debug!(%error, "backend's answer is not HTTP");
+            return Err(Reject::BadAnswer);
+        }
+    };
+    let status = response
+        .code
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or(Reject::BadAnswer)?;
+    let mut fields = HeaderMap::with_capacity(response.headers.len());
+    for field in response.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Reject::BadAnswer)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| Reject::BadAnswer)?;
+        fields.append(name, value);
+    }
+    Ok(Some((
+        Head {
+            status,
+            is_http_10: response.version == Some(0),
+            fields,
+        },
+        length,
+    )))
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it stands in map_err, which gives the error away"
+)]
+fn unreachable(error: io::Error) -> Reject {
+    tracing::debug!(%error, "backend's connection broke before its answer");
+    if error.kind() == io::ErrorKind::TimedOut {
+        Reject::AnswerTimeout
+    } else {
+        Reject::Unreachable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_is_spelled_as_specified() {
+        let mut fields = HeaderMap::new();
+        for name in ["sec-websocket-key", "host", "x-real-ip", "user-agent"] {
+            fields.insert(HeaderName::from_static(name), HeaderValue::from_static("v"));
+        }
+        let head = String::from_utf8(request_head(&Request {
+            target: "/a?b",
+            fields,
+        }))
+        .unwrap();
+        let mut lines = head.split("\r\n");
+        assert_eq!(lines.next(), Some("GET /a?b HTTP/1.1"));
+        assert_eq!(lines.next(), Some("Host: v"));
+        for line in [
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Key: v",
+            "X-Real-IP: v",
+            "User-Agent: v",
+        ] {
+            assert!(
+                head.contains(&format!("\r\n{line}\r\n")),
+                "{line} in {head}"
+            );
+        }
+        assert!(head.ends_with("\r\n\r\n"));
+    }
+}
