@@ -120,16 +120,16 @@ async fn serve_http(connection: &Arc<Connection>, stream: ServerStream, deadline
         .with_upgrades();
     tokio::pin!(serving);
     let mut stopping = false;
-    let mut head_in_time = false;
+    let mut deadline_passed = false;
     let ended = loop {
         tokio::select! {
             ended = &mut serving => break ended,
-            () = sleep_until(deadline), if !head_in_time => {
+            () = sleep_until(deadline), if !deadline_passed => {
                 if !connection.head_seen.load(Ordering::Relaxed) {
                     tracing::debug!("no request head came in time");
                     return;
                 }
-                head_in_time = true;
+                deadline_passed = true;
             }
             () = connection.shared.stopping.cancelled(), if !stopping => {
                 stopping = true;

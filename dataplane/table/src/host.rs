@@ -4,6 +4,7 @@
 //! [`HostPattern`], an exact name or a wildcard over its first labels. Precedence is Gateway API's: an exact name before any
 //! wildcard, a longer wildcard before a shorter one. Ports, IP literals and internationalised spelling do not pass.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -57,11 +58,6 @@ impl Hostname {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// The name without its first label, if any label is left.
-    pub fn parent(&self) -> Option<Self> {
-        self.0.split_once('.').map(|(_, rest)| Self(rest.into()))
-    }
 }
 
 fn check_label(label: &str) -> Result<(), HostnameError> {
@@ -73,6 +69,13 @@ fn check_label(label: &str) -> Result<(), HostnameError> {
         return Err(HostnameError::Character);
     }
     Ok(())
+}
+
+/// So that a map by name can be asked for a part of a name without a copy of it.
+impl Borrow<str> for Hostname {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Display for Hostname {

@@ -185,9 +185,9 @@ impl RouteTable {
         if let Some(host) = self.exact.get(name) {
             return Some(host);
         }
-        let mut rest = name.clone();
-        while let Some(parent) = rest.parent() {
-            if let Some(host) = self.wildcard.get(&parent) {
+        let mut rest = name.as_str();
+        while let Some((_, parent)) = rest.split_once('.') {
+            if let Some(host) = self.wildcard.get(parent) {
                 return Some(host);
             }
             rest = parent;
