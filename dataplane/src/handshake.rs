@@ -35,7 +35,9 @@ pub(crate) fn check_host_and_path(head: &request::Parts) -> Result<Option<Hostna
         .ok()
         .and_then(|host| host.parse::<Authority>().ok())
         .ok_or(Reject::Host)?;
-    if authority.as_str().contains('@') || authority.host().is_empty() {
+    // What follows the host, userinfo before it included, may only be a port (RFC 9112 §3.2).
+    let port = authority.as_str().strip_prefix(authority.host());
+    if authority.host().is_empty() || !port.is_some_and(is_port) {
         return Err(Reject::Host);
     }
     let absolute = head.uri.authority();
@@ -48,6 +50,16 @@ pub(crate) fn check_host_and_path(head: &request::Parts) -> Result<Option<Hostna
         return Err(Reject::DotSegments);
     }
     Ok(Hostname::parse(authority.host()).ok())
+}
+
+/// `:` and a port, which may be empty (RFC 3986 §3.2.3), or nothing.
+fn is_port(text: &str) -> bool {
+    let number =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    text.is_empty()
+        || text
+            .strip_prefix(':')
+            .is_some_and(|port| port.is_empty() || number(port))
 }
 
 fn same_authority(a: &Authority, b: &Authority) -> bool {
@@ -498,6 +510,9 @@ mod tests {
         target("/", &["a.example.com", "a.example.com"], Err(Reject::Host));
         target("/", &["user@a.example.com"], Err(Reject::Host));
         target("/", &["a b"], Err(Reject::Host));
+        target("/", &["a.example.com:"], Ok(Some("a.example.com")));
+        target("/", &["a.example.com:http"], Err(Reject::Host));
+        target("/", &["a.example.com:65536"], Err(Reject::Host));
         target("/", &[""], Err(Reject::Host));
         target(
             "http://a.example.com/x",

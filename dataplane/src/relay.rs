@@ -310,7 +310,7 @@ impl<D: RelayStream, U: RelayStream> Tunnel<D, U> {
         if let Some(closing) = &self.closing {
             next = next.min(closing.order.deadline);
             if self.up.is_waiting() || self.down.is_waiting() {
-                next = next.min(closing.order.patience.max(Instant::now()));
+                next = next.min(closing.order.patience);
             }
             next = closing.linger.map_or(next, |linger| next.min(linger));
         } else if !self.limits.read.is_zero() {

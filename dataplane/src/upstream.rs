@@ -113,6 +113,10 @@ async fn exchange(
     for _ in 0..=MAX_INTERIM_ANSWERS {
         let head = read_head(&mut stream, &mut received, limits).await?;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            // HTTP/1.0 knows no upgrade (RFC 9110 §7.8).
+            if head.is_http_10 {
+                return Err(Reject::BadAnswer);
+            }
             let agreed = check_answer(&head.fields, opening)?;
             let mut response = Response::new(());
             *response.status_mut() = head.status;
@@ -186,7 +190,7 @@ fn spelling(name: &HeaderName) -> String {
 #[derive(Debug)]
 struct Head {
     status: StatusCode,
-    /// HTTP/1.0, where a body without length ends with the connection and chunks do not exist.
+    /// HTTP/1.0, where chunks and upgrades do not exist.
     is_http_10: bool,
     fields: HeaderMap,
 }

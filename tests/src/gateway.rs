@@ -1,0 +1,138 @@
+//! The product as a process: `ws-ingress standalone` on ports that the kernel chose.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::process::Command;
+
+use crate::metrics::{self, Metrics};
+use crate::process::{Lines, Process, program};
+use crate::wait;
+
+/// Flags that some tests change.
+pub struct Settings {
+    pub drain_delay: &'static str,
+    pub drain_timeout: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            drain_delay: "0s",
+            drain_timeout: "5s",
+        }
+    }
+}
+
+/// A running gateway and where it listens.
+pub struct Gateway {
+    process: Process,
+    pub https: SocketAddr,
+    pub http: SocketAddr,
+    pub status: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts it on these manifests and returns once it says that it is ready.
+    pub async fn start(manifests: &[&Path], settings: &Settings) -> Self {
+        let mut command = Command::new(program("ws-ingress", "WS_INGRESS_BIN"));
+        command.arg("standalone");
+        for path in manifests {
+            command.arg("--manifests").arg(path);
+        }
+        for flag in ["--https-address", "--http-address", "--status-address"] {
+            command.args([flag, "127.0.0.1:0"]);
+        }
+        command.args([
+            "--drain-delay",
+            settings.drain_delay,
+            "--drain-timeout",
+            settings.drain_timeout,
+        ]);
+        let process = Process::spawn("ws-ingress", command);
+
+        let line = process.stdout.with("listening ").await;
+        let gateway = Self {
+            https: address(&line, "https="),
+            http: address(&line, "http="),
+            status: address(&line, "status="),
+            process,
+        };
+        wait::until("/readyz answers 200", async || {
+            (gateway.readiness().await?.0 == 200).then_some(())
+        })
+        .await;
+        gateway
+    }
+
+    /// Status and body of `/readyz`; `None` when nobody answers.
+    pub async fn readiness(&self) -> Option<(u16, String)> {
+        metrics::get(self.status, "/readyz").await
+    }
+
+    /// What `/metrics` says now; `None` when nobody answers.
+    pub async fn try_metrics(&self) -> Option<Metrics> {
+        metrics::scrape(self.status).await
+    }
+
+    /// [`Self::try_metrics`] of a gateway that must answer.
+    pub async fn metrics(&self) -> Metrics {
+        wait::until("/metrics answers", async || self.try_metrics().await).await
+    }
+
+    /// Waits until so many sockets are relayed.
+    pub async fn open_sockets(&self, count: u64) {
+        let what = format!("{count} open sockets");
+        wait::until(&what, async || {
+            let open = self
+                .try_metrics()
+                .await?
+                .sum("ws_ingress_open_sockets", &[]);
+            (open == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Logs, findings and errors in manifests.
+    pub fn log(&self) -> &Lines {
+        &self.process.stderr
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    pub fn runs(&mut self) -> bool {
+        self.process.runs()
+    }
+
+    /// Waits for the end that a signal asked for: exit code 0, and the last line says what became of the sockets.
+    pub async fn drained(&mut self, limit: Duration) -> String {
+        let status = self.process.exit(limit).await;
+        assert!(status.success(), "ws-ingress ended with {status}");
+        let last = self.process.stdout.all().pop().unwrap_or_default();
+        assert!(last.starts_with("drained "), "the last line is {last:?}");
+        last
+    }
+
+    /// No line of the log is a warning or worse.
+    #[track_caller]
+    pub fn assert_quiet_log(&self) {
+        for line in self.log().all() {
+            let loud = ["WARN", "ERROR", "panicked"]
+                .iter()
+                .any(|level| line.contains(level));
+            assert!(!loud, "a client must not be able to write this: {line}");
+        }
+    }
+}
+
+fn address(line: &str, key: &str) -> SocketAddr {
+    let value = line
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(key));
+    let value = value.and_then(|value| value.parse().ok());
+    value.unwrap_or_else(|| panic!("no address for {key} in {line:?}"))
+}

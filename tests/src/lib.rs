@@ -1,0 +1,37 @@
+//! The harness of the end-to-end tests: real processes, real sockets, one file a part.
+//!
+//! A test in `tests/*.rs` builds a [`scene::Scene`] (manifests, a certificate, a running `ws-ingress`), talks to it as
+//! a client would, and watches what a backend saw. The product is only ever driven as a process: this crate depends on
+//! none of its crates, so a test cannot pass because it shares a mistake with the code.
+//!
+//! Rules: every address is 127.0.0.1 with a port the kernel chose; every wait has a limit and a name
+//! ([`wait`]); nothing sleeps to give something else time; every child is ended by its own pid.
+//!
+//! | part | what it holds |
+//! |---|---|
+//! | [`scene`], [`gateway`], [`manifests`], [`certificate`] | the product under test and what it is given |
+//! | [`client`], [`raw`], [`frame`] | the client side: a WebSocket client; bytes as they are |
+//! | [`backend`], [`echo`], [`echo_process`] | the backend side: scripted sockets; the echo server and its process |
+//! | [`metrics`], [`wait`], [`tools`], [`malformed`] | reading, waiting, external programs, the data file |
+#![allow(
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::missing_panics_doc,
+    reason = "a harness fails by panicking with what it saw, and shows logs on stderr"
+)]
+
+pub mod backend;
+pub mod certificate;
+pub mod client;
+pub mod echo;
+pub mod echo_process;
+pub mod frame;
+pub mod gateway;
+pub mod malformed;
+pub mod manifests;
+pub mod metrics;
+pub mod process;
+pub mod raw;
+pub mod scene;
+pub mod tools;
+pub mod wait;

@@ -1,0 +1,101 @@
+//! Programs that are not Rust: found, or the test is skipped and says so.
+//!
+//! `tests/tools/install` puts them under `target/tools`. What ran and what was skipped is written to
+//! `target/test-report/`, which `make test` prints; with CI=true a missing program fails its test.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::process::{Process, target_folder};
+
+/// How long a script may take; each finishes in a few seconds on an idle machine.
+const SCRIPT_LIMIT: Duration = Duration::from_mins(1);
+
+/// A program that a test needs.
+#[derive(Clone, Copy, Debug)]
+pub enum Tool {
+    /// The Python environment with `websockets` and `playwright`.
+    Python,
+    /// Node with the package `ws`.
+    Node,
+    /// `chromium-headless-shell`.
+    Browser,
+}
+
+impl Tool {
+    fn find(self) -> Option<PathBuf> {
+        let tools = target_folder().join("tools");
+        match self {
+            Self::Python => Some(tools.join("python/bin/python")).filter(|python| python.is_file()),
+            Self::Node => on_path("node").filter(|_| tools.join("node/node_modules/ws").is_dir()),
+            Self::Browser => on_path("chromium-headless-shell"),
+        }
+    }
+}
+
+/// The path of a program, or `None` after the skip was recorded.
+pub fn require(tool: Tool) -> Option<PathBuf> {
+    let found = tool.find();
+    let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    assert!(
+        found.is_some() || !in_ci,
+        "{tool:?} is missing and CI=true: run tests/tools/install"
+    );
+    record(
+        if found.is_some() {
+            "ran.txt"
+        } else {
+            "skipped.txt"
+        },
+        tool,
+    );
+    found
+}
+
+/// A command that runs one of `tests/clients/`.
+pub fn script(program: &Path, name: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("clients")
+            .join(name),
+    );
+    // `require` finds packages there; unlike `import`, which looks beside the script only.
+    command.env("NODE_PATH", target_folder().join("tools/node/node_modules"));
+    command.env("PYTHONUNBUFFERED", "1");
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// Runs a script to its end and returns what it printed; panics when it fails.
+pub async fn run(name: &str, command: Command) -> Vec<String> {
+    let mut process = Process::spawn(name, command);
+    let status = process.exit(SCRIPT_LIMIT).await;
+    assert!(status.success(), "{name} ended with {status}");
+    process.stdout.all()
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+fn record(file: &str, tool: Tool) {
+    let folder = target_folder().join("test-report");
+    fs::create_dir_all(&folder).expect("a folder for the report");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.join(file))
+        .expect("a report");
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // One write, so that tests in parallel do not mix their lines.
+    file.write_all(format!("{test}: {tool:?}\n").as_bytes())
+        .expect("a line in the report");
+}
