@@ -1,1 +1,26 @@
-//! placeholder
+//! The API of ws-ingress: Kubernetes types of the group `ws-ingress.dev`, version `v1alpha1`.
+//!
+//! Types only, no client. In: YAML or JSON as a person or the API server writes it. Out: the Rust types that the controller
+//! compiles, and [`custom_resource_definition`], from which `crdgen` makes `crds/websocketroutes.yaml`. Nothing here refuses an
+//! unknown field: after a rollback a newer field would withdraw the whole route. Strictness belongs to who reads files.
+
+pub mod conditions;
+mod definition;
+mod duration;
+mod websocketroute;
+
+pub use definition::{custom_resource_definition, custom_resource_definition_yaml};
+pub use duration::{DurationError, DurationString};
+pub use websocketroute::{
+    BackendRef, CertificateRef, HostnameClaim, MAX_BACKEND_REFS, MAX_CERTIFICATE_REFS,
+    MAX_HOSTNAMES, MAX_MATCHES, MAX_RULES, MAX_WEIGHT, NonUpgrade, PathType, RouteMatch, RoutePath,
+    RouteRule, RouteTimeouts, RouteTls, TlsMode, WebSocketRoute, WebSocketRouteSpec,
+    WebSocketRouteStatus,
+};
+
+/// The API group of every kind here.
+pub const GROUP: &str = "ws-ingress.dev";
+/// The only version so far.
+pub const VERSION: &str = "v1alpha1";
+/// The class that a route belongs to when it names none.
+pub const DEFAULT_CLASS: &str = "ws-ingress";

@@ -1,0 +1,415 @@
+//! `WebSocketRoute`: spec and status, their schema, and the CEL rules that one object can be checked with.
+//!
+//! The doc comment of a field is what `kubectl explain` prints: what it does, its unit, its default, what it interacts with. A
+//! field lands here in the commit that makes it work. Texts and numbers are as wide as JSON has them: a value that is out of
+//! bounds must reach the compile, which reports it by field, instead of failing to decode. The bounds are Gateway API's.
+#![expect(
+    clippy::doc_markdown,
+    reason = "kubectl explain prints these comments as they are; backticks would stay in the text"
+)]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::CustomResource;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::definition::validations;
+use crate::duration::{self, DurationString};
+
+/// Most hostnames of one route.
+pub const MAX_HOSTNAMES: usize = 16;
+/// Most certificates of one route.
+pub const MAX_CERTIFICATE_REFS: usize = 64;
+/// Most rules of one route.
+pub const MAX_RULES: usize = 16;
+/// Most matches of one rule.
+pub const MAX_MATCHES: usize = 64;
+/// Most backends of one rule.
+pub const MAX_BACKEND_REFS: usize = 16;
+/// Highest weight of one backend.
+pub const MAX_WEIGHT: i32 = 1_000_000;
+/// Longest name of a Kubernetes object, a hostname or a rule, in bytes.
+const MAX_NAME: usize = 253;
+
+/// Routes WebSocket connections by hostname and path to Services.
+#[derive(CustomResource, Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[kube(
+    group = "ws-ingress.dev",
+    version = "v1alpha1",
+    kind = "WebSocketRoute",
+    plural = "websocketroutes",
+    shortname = "wsr",
+    category = "ws",
+    namespaced,
+    status = "WebSocketRouteStatus",
+    derive = "PartialEq",
+    doc = "Routes WebSocket connections by hostname and path to Services.",
+    printcolumn = r#"{"name":"Hostnames","type":"string","jsonPath":".spec.hostnames"}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct WebSocketRouteSpec {
+    /// The class of ws-ingress that serves this route. A route of another class is ignored and its status is left alone.
+    /// Default: ws-ingress.
+    #[serde(default = "default_class")]
+    #[schemars(length(min = 1, max = MAX_NAME))]
+    pub class_name: String,
+
+    /// The names that clients connect to, in lower case: exact (chat.example.com) or with a wildcard as the whole first label
+    /// (*.rt.example.com), which stands for one or more labels and never for none. The most specific name decides alone.
+    /// Between namespaces the older claim holds a name (status.claims); a route that loses one still serves the others.
+    #[schemars(schema_with = "hostnames_schema")]
+    pub hostnames: Vec<String>,
+
+    /// How clients reach the hostnames. TLS belongs to the hostname: the oldest route with a tls block decides for all routes on
+    /// it, which leave tls out or say the same. If no route on a hostname has a tls block, its TLS handshakes fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RouteTls>,
+
+    /// Which requests go where. Of all rules on a hostname an Exact path wins, then the longest prefix, then the older route, then
+    /// the route's namespace and name, then the order here.
+    #[schemars(
+        length(min = 1, max = MAX_RULES),
+        extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = rule_names())
+    )]
+    pub rules: Vec<RouteRule>,
+}
+
+/// How clients reach the hostnames of a route.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = tls_rules()))]
+pub struct RouteTls {
+    /// Terminate: only over TLS, ended here with certificateRefs. None: only on the plain listener, for a hop behind something
+    /// that ended TLS already. Default: Terminate.
+    #[serde(default)]
+    pub mode: TlsMode,
+
+    /// Secrets of type kubernetes.io/tls in the route's namespace, with tls.crt (leaf first, then its issuers) and tls.key.
+    /// Several: RSA and ECDSA, or several names; the first that fits the client and the name is served. Needed with mode
+    /// Terminate, forbidden with mode None. A Secret that is there but broken keeps its last good certificate in service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_CERTIFICATE_REFS), extend("x-kubernetes-list-type" = "atomic"))]
+    pub certificate_refs: Vec<CertificateRef>,
+}
+
+/// Where TLS ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum TlsMode {
+    #[default]
+    Terminate,
+    None,
+}
+
+/// Names a Secret in the route's namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateRef {
+    /// Name of the Secret.
+    #[schemars(schema_with = "name_schema")]
+    pub name: String,
+}
+
+/// Requests that match, and the backends that take them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteRule {
+    /// Name of the rule in logs and metrics, unique in the route: lower case letters, digits, '-' and '.'. Default: its index,
+    /// from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "name_schema")]
+    pub name: Option<String>,
+
+    /// A request that fits any one of these is taken. Default: every path.
+    #[serde(default = "default_matches")]
+    #[schemars(length(min = 1, max = MAX_MATCHES), extend("x-kubernetes-list-type" = "atomic"))]
+    pub matches: Vec<RouteMatch>,
+
+    /// What happens to a request that does not ask for a WebSocket. Reject: 426. Forward: proxied as ordinary HTTP to the same
+    /// backends (Socket.IO polling, SockJS, a page). Default: Reject.
+    #[serde(default)]
+    pub non_upgrade: NonUpgrade,
+
+    /// Services that take new connections, by weight. One that cannot be resolved takes none; the others share.
+    #[schemars(
+        length(min = 1, max = MAX_BACKEND_REFS),
+        extend("x-kubernetes-list-type" = "atomic")
+    )]
+    pub backend_refs: Vec<BackendRef>,
+
+    /// Deadlines of every connection that this rule takes.
+    #[serde(default)]
+    pub timeouts: RouteTimeouts,
+}
+
+/// One way for a request to fit a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteMatch {
+    /// The request's path, without its query, compared byte by byte as the client sent it. Default: PathPrefix /.
+    #[serde(default)]
+    pub path: RoutePath,
+}
+
+/// A path and how it is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = path_rules()))]
+pub struct RoutePath {
+    /// Exact: the whole path. PathPrefix: whole elements from the start, so that /chat takes /chat and /chat/a, never /chatter.
+    /// Default: PathPrefix.
+    #[serde(rename = "type")]
+    pub path_type: PathType,
+
+    /// An absolute path, percent-encoded where needed, without empty or dot elements. Default: /.
+    #[schemars(length(min = 1, max = 1024))]
+    pub value: String,
+}
+
+/// How a path is compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum PathType {
+    Exact,
+    #[default]
+    PathPrefix,
+}
+
+/// What happens to a request that does not ask for an upgrade.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum NonUpgrade {
+    #[default]
+    Reject,
+    Forward,
+}
+
+/// A Service port and its share of new connections.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendRef {
+    /// Name of a Service in the route's namespace.
+    #[schemars(schema_with = "name_schema")]
+    pub name: String,
+
+    /// Port number of the Service (not of its pods), TCP, from 1 to 65535.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+
+    /// Share of new connections, in proportion to the sum of all weights in the rule, from 0 to 1000000; 0 takes none.
+    /// Default: 1.
+    #[serde(default = "default_weight")]
+    #[schemars(range(min = 0, max = MAX_WEIGHT))]
+    pub weight: i32,
+}
+
+/// Deadlines of a connection, as durations such as 30s, 1h30m or 250ms.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RouteTimeouts {
+    /// TCP connect to one endpoint. Cannot be switched off. Default: 5s.
+    #[schemars(schema_with = "duration::nonzero")]
+    pub connect: DurationString,
+
+    /// From the request's head to the backend's answer (101), the connect included. Cannot be switched off. Default: 10s.
+    #[schemars(schema_with = "duration::nonzero")]
+    pub handshake: DurationString,
+
+    /// Ends a connection when nothing was read from the backend for this long (proxy_read_timeout in nginx). 0s is off.
+    /// Default: 1h.
+    pub read: DurationString,
+
+    /// Ends a connection when one write to either side made no progress for this long (proxy_send_timeout in nginx). 0s is
+    /// off. Default: 60s.
+    pub send: DurationString,
+}
+
+/// What the controller says of a route.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebSocketRouteStatus {
+    /// Accepted: the route is valid and holds its hostnames. ResolvedRefs: all that it refers to was found and can be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+
+    /// Since when the route claims each of its hostnames. Between namespaces the oldest claim holds the name. Written by the
+    /// controller; a claim ends when the route no longer lists the name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = MAX_HOSTNAMES),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostname"])
+    )]
+    pub claims: Vec<HostnameClaim>,
+}
+
+/// Since when a route claims a hostname.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostnameClaim {
+    /// One of spec.hostnames.
+    #[schemars(length(min = 1, max = MAX_NAME))]
+    pub hostname: String,
+
+    /// Time of the claim, in whole seconds.
+    #[schemars(schema_with = "time_schema")]
+    pub since: Time,
+}
+
+impl Default for RoutePath {
+    fn default() -> Self {
+        Self {
+            path_type: PathType::default(),
+            value: "/".to_owned(),
+        }
+    }
+}
+
+impl Default for RouteTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: DurationString::from_secs(5),
+            handshake: DurationString::from_secs(10),
+            read: "1h".parse().expect("a constant in the right form"),
+            send: DurationString::from_secs(60),
+        }
+    }
+}
+
+fn default_class() -> String {
+    crate::DEFAULT_CLASS.to_owned()
+}
+
+fn default_matches() -> Vec<RouteMatch> {
+    vec![RouteMatch::default()]
+}
+
+fn default_weight() -> i32 {
+    1
+}
+
+/// RFC 1123 labels joined by dots.
+const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+
+fn hostnames_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_HOSTNAMES,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_NAME,
+            "x-kubernetes-validations": validations(&[
+                (
+                    &format!("self.matches('^(\\\\*\\\\.)?{SUBDOMAIN}$')"),
+                    "must be a DNS name in lower case such as chat.example.com, or *.example.com; write other names in their xn-- form, without a port",
+                ),
+                (
+                    "!self.matches('(^|\\\\.)[0-9]+$')",
+                    "must not be an IP address; a route needs a DNS name",
+                ),
+                (
+                    "self.split('.').all(label, size(label) < 64)",
+                    "must have no label of more than 63 characters between its dots",
+                ),
+            ]),
+        },
+    })
+}
+
+/// A name in the form that Kubernetes objects have.
+fn name_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_NAME,
+        "x-kubernetes-validations": validations(&[(
+            &format!("self.matches('^{SUBDOMAIN}$')"),
+            "must hold only lower case letters, digits, '-' and '.', and begin and end with a letter or digit",
+        )]),
+    })
+}
+
+fn rule_names() -> serde_json::Value {
+    validations(&[(
+        "self.all(a, !has(a.name) || self.exists_one(b, has(b.name) && a.name == b.name))",
+        "rules[].name must be unique in the route; give each rule its own name or none",
+    )])
+}
+
+fn tls_rules() -> serde_json::Value {
+    validations(&[
+        (
+            "self.mode != 'Terminate' || (has(self.certificateRefs) && size(self.certificateRefs) > 0)",
+            "tls.certificateRefs must name at least one Secret when tls.mode is Terminate; to serve without TLS set tls.mode to None",
+        ),
+        (
+            "self.mode != 'None' || !has(self.certificateRefs) || size(self.certificateRefs) == 0",
+            "tls.certificateRefs must be left out when tls.mode is None; to end TLS here set tls.mode to Terminate",
+        ),
+    ])
+}
+
+fn path_rules() -> serde_json::Value {
+    validations(&[
+        (
+            "self.value.startsWith('/')",
+            "path.value must begin with '/'",
+        ),
+        (
+            "!self.value.contains('//')",
+            "path.value must not hold an empty element ('//'), which no request is matched to; remove the second '/'",
+        ),
+        (
+            "!self.value.matches('(^|/)[.]{1,2}(/|$)')",
+            "path.value must not hold '.' or '..' as an element; write the path that they lead to",
+        ),
+        (
+            "!self.value.matches('%2[fFeE]')",
+            "path.value must not hold %2F or %2E, which servers read in different ways; write '/' or '.'",
+        ),
+        (
+            "self.value.matches('^[A-Za-z0-9/._~!$&\\'()*+,;=:@%\\\\[\\\\]-]*$')",
+            "path.value holds a character that a request path cannot; percent-encode it, and leave out '?' and '#'",
+        ),
+    ])
+}
+
+fn time_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "date-time", "maxLength": 64 })
+}
+
+/// The schema of metav1.Condition with the bounds that Gateway API gives it.
+fn conditions_schema(generator: &mut SchemaGenerator) -> Schema {
+    let mut item = Condition::json_schema(generator);
+    let bounds = [
+        ("type", json!({ "maxLength": 316 })),
+        ("status", json!({ "enum": ["True", "False", "Unknown"] })),
+        ("reason", json!({ "minLength": 1, "maxLength": 1024 })),
+        ("message", json!({ "maxLength": 32768 })),
+        (
+            "lastTransitionTime",
+            json!({ "type": "string", "format": "date-time", "maxLength": 64 }),
+        ),
+        ("observedGeneration", json!({ "minimum": 0 })),
+    ];
+    for (field, bound) in bounds {
+        let field = item.pointer_mut(&format!("/properties/{field}"));
+        if let (Some(field), Some(bound)) = (
+            field.and_then(|field| field.as_object_mut()),
+            bound.as_object(),
+        ) {
+            field.remove("$ref");
+            field.extend(bound.clone());
+        }
+    }
+    json_schema!({
+        "type": "array",
+        "maxItems": 8,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": item,
+    })
+}
