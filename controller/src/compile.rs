@@ -1,0 +1,72 @@
+//! Snapshot -> route table and statuses: the list of steps, nothing else.
+//!
+//! Pure: no I/O, no randomness, time only as an argument. Equal snapshots give equal tables, whatever the order of events was. A
+//! user's mistake is a [`Finding`], never an error, and disturbs no other route.
+
+mod backends;
+mod certificates;
+mod claims;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod properties;
+mod routes;
+mod status;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use route_table::{Resources, RouteKey};
+
+pub use status::{Condition, Finding, Reason, RouteStatus};
+
+use crate::store::Snapshot;
+
+/// What a compile depends on besides the objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompileConfig {
+    /// Routes of another class are ignored.
+    pub class: String,
+    pub loopback_endpoints: LoopbackEndpoints,
+}
+
+/// What to do with an endpoint whose address is a loopback address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoopbackEndpoints {
+    /// A cluster: it would be the dataplane's own pod.
+    Refuse,
+    /// Standalone: it is a backend on the same machine.
+    Allow,
+}
+
+/// What the objects come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    pub resources: Resources,
+    /// Of every route of our class.
+    pub statuses: BTreeMap<RouteKey, RouteStatus>,
+    /// When a certificate's validity begins or ends next: no event tells, so compile again then.
+    pub recheck_at: Option<Timestamp>,
+}
+
+/// Compiles everything.
+pub fn compile(snapshot: &Snapshot, config: &CompileConfig, now: Timestamp) -> Compiled {
+    let mut drafts = routes::read(snapshot, &config.class);
+    claims::settle(&mut drafts);
+    let certificates = certificates::resolve(snapshot, &mut drafts, now);
+    let backends = backends::resolve(snapshot, &mut drafts, config.loopback_endpoints);
+    let routes = routes::finish(&drafts);
+    let statuses = drafts
+        .into_iter()
+        .map(|draft| (draft.key.clone(), status::of(draft, now)))
+        .collect();
+    Compiled {
+        resources: Resources {
+            routes,
+            backends,
+            certificates: certificates.resources,
+        },
+        statuses,
+        recheck_at: certificates.recheck_at,
+    }
+}

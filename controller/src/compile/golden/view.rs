@@ -1,0 +1,188 @@
+//! A compiled case as the text of its `.out.yaml`: short lines that a reviewer can read, and no key.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use route_table::{
+    CertificateResource, HostTls, Hostname, NonUpgrade, Route, RouteTable, Rule, WeightedBackend,
+};
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use serde::Serialize;
+
+use super::{Compiled, Run};
+use crate::compile::{Condition, RouteStatus};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View {
+    routes: BTreeMap<String, RouteView>,
+    backends: BTreeMap<String, Vec<String>>,
+    certificates: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    requests: BTreeMap<String, String>,
+    statuses: BTreeMap<String, StatusView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recheck_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct RouteView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<i64>,
+    hostnames: Vec<String>,
+    rules: Vec<RuleView>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RuleView {
+    name: String,
+    matches: Vec<String>,
+    non_upgrade: &'static str,
+    backends: Vec<String>,
+    timeouts: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observed_generation: Option<i64>,
+    conditions: Vec<String>,
+    claims: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<String>,
+}
+
+pub(super) fn render(run: &Run) -> String {
+    let Compiled {
+        resources,
+        statuses,
+        recheck_at,
+    } = &run.compiled;
+    let view = View {
+        routes: text_keys(&resources.routes, |route| route_view(route)),
+        backends: text_keys(&resources.backends, |backend| {
+            let endpoints = backend.endpoints.iter();
+            endpoints
+                .map(|endpoint| format!("{} {:?}", endpoint.address, endpoint.state))
+                .collect()
+        }),
+        certificates: text_keys(&resources.certificates, |certificate| {
+            certificate_view(certificate)
+        }),
+        requests: run
+            .requests
+            .iter()
+            .map(|request| (request.clone(), answer(&run.table, request)))
+            .collect(),
+        statuses: text_keys(statuses, status_view),
+        recheck_at: recheck_at.map(|time| time.to_string()),
+    };
+    serde_saphyr::to_string(&view).unwrap()
+}
+
+fn text_keys<K: ToString, V, W>(
+    map: &BTreeMap<K, V>,
+    view: impl Fn(&V) -> W,
+) -> BTreeMap<String, W> {
+    map.iter()
+        .map(|(key, value)| (key.to_string(), view(value)))
+        .collect()
+}
+
+fn route_view(route: &Route) -> RouteView {
+    let hostnames = route.hostnames.iter().map(|hostname| {
+        let tls = match &hostname.tls {
+            HostTls::Terminate { certificates } => format!("Terminate {certificates:?}"),
+            HostTls::None => "None".to_owned(),
+        };
+        format!("{} {tls}", hostname.pattern)
+    });
+    RouteView {
+        created: route.created,
+        hostnames: hostnames.collect(),
+        rules: route.rules.iter().map(rule_view).collect(),
+    }
+}
+
+fn rule_view(rule: &Rule) -> RuleView {
+    let backend = |WeightedBackend { backend, weight }: &WeightedBackend| {
+        format!("{backend} weight {weight}")
+    };
+    let timeouts = rule.timeouts;
+    RuleView {
+        name: rule.name.to_string(),
+        matches: rule
+            .matches
+            .iter()
+            .map(|path| format!("{path:?}"))
+            .collect(),
+        non_upgrade: match rule.non_upgrade {
+            NonUpgrade::Reject => "Reject",
+            NonUpgrade::Forward => "Forward",
+        },
+        backends: rule.backends.iter().map(backend).collect(),
+        timeouts: format!(
+            "connect {:?}, handshake {:?}, read {:?}, send {:?}",
+            timeouts.connect, timeouts.handshake, timeouts.read, timeouts.send
+        ),
+    }
+}
+
+fn certificate_view(certificate: &CertificateResource) -> String {
+    match certificate {
+        CertificateResource::Serve { chain, key } => {
+            let mut text = format!("{} in chain, key {key:?}, leaf sha256 ", chain.len());
+            let suite = TLS13_AES_128_GCM_SHA256.tls13().unwrap();
+            for byte in suite.common.hash_provider.hash(&chain[0]).as_ref() {
+                write!(text, "{byte:02x}").unwrap();
+            }
+            text
+        }
+        CertificateResource::Hold => "Hold".to_owned(),
+    }
+}
+
+fn status_view(status: &RouteStatus) -> StatusView {
+    let RouteStatus {
+        observed_generation,
+        conditions,
+        claims,
+        findings,
+    } = status;
+    // Their messages are the findings again; `status` tests how.
+    let condition = |condition: &Condition| {
+        let Condition {
+            condition_type,
+            status,
+            reason,
+            message: _,
+        } = condition;
+        format!("{condition_type}={status} {reason}")
+    };
+    StatusView {
+        observed_generation: *observed_generation,
+        conditions: conditions.iter().map(condition).collect(),
+        claims: claims
+            .iter()
+            .map(|claim| format!("{} since {}", claim.hostname, claim.since.0))
+            .collect(),
+        findings: findings.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn answer(table: &RouteTable, request: &str) -> String {
+    let (host, path) = split(request);
+    match table.host(&host).map(|host| host.find(path)) {
+        None => "no such host".to_owned(),
+        Some(None) => "no such path".to_owned(),
+        Some(Some(matched)) => format!("{} rule {}", matched.key, matched.rule.name),
+    }
+}
+
+/// `chat.example.com/path` in its two parts.
+pub(super) fn split(request: &str) -> (Hostname, &str) {
+    let (host, path) = request.split_at(request.find('/').unwrap());
+    (Hostname::parse(host).unwrap(), path)
+}

@@ -1,0 +1,294 @@
+//! What the cluster, or a set of files, holds of the four kinds that are compiled.
+//!
+//! In: [`Object`]s as they come and go, in any order. Out: whether that changed anything, and a [`Snapshot`], owned and
+//! immutable. Nothing is derived here, with two exceptions. What no compile reads (managedFields, resourceVersion, our own
+//! conditions) is dropped on entry, so that its change is none. A Secret is parsed on entry, so that its key bytes live in one
+//! place and each certificate is parsed once.
+
+mod secret;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crds::{WebSocketRoute, WebSocketRouteStatus};
+use k8s_openapi::api::core::v1::{self, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+pub use secret::{Secret, SecretError};
+
+/// The namespace of an object that names none, as for kubectl.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// The kinds that are compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    WebSocketRoute,
+    Secret,
+    Service,
+    EndpointSlice,
+}
+
+/// Names an object.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    pub kind: Kind,
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+/// Names an object within its kind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+/// An object of one of the kinds; made by `from` the Kubernetes type. Its Debug shows no key bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Object {
+    WebSocketRoute(Arc<WebSocketRoute>),
+    Secret(Arc<Secret>),
+    Service(Arc<Service>),
+    EndpointSlice(Arc<EndpointSlice>),
+}
+
+/// What it means that the Store was never told of a Secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnlistedSecrets {
+    /// Everything that exists is in the Store, so it does not exist. Standalone.
+    Absent,
+    /// It may exist; nobody asked yet. A cluster, where Secrets are read one by one and `delete` records that one is absent.
+    NotYetRead,
+}
+
+/// What is known of a Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretState {
+    Present(Arc<Secret>),
+    Absent,
+    NotYetRead,
+}
+
+/// All objects, as they are now.
+#[derive(Debug, Clone)]
+pub struct Store {
+    objects: Snapshot,
+}
+
+/// All objects, as they were at one moment. A clone shares everything; it costs four reference counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    unlisted: UnlistedSecrets,
+    routes: Objects<Arc<WebSocketRoute>>,
+    secrets: Objects<SecretState>,
+    services: Objects<Arc<Service>>,
+    slices: Objects<Arc<EndpointSlice>>,
+}
+
+/// Shared with every snapshot until the Store changes it; then copied once, without the objects themselves.
+type Objects<T> = Arc<BTreeMap<ObjectKey, T>>;
+
+impl Store {
+    pub fn new(unlisted: UnlistedSecrets) -> Self {
+        let objects = Snapshot {
+            unlisted,
+            routes: Arc::default(),
+            secrets: Arc::default(),
+            services: Arc::default(),
+            slices: Arc::default(),
+        };
+        Self { objects }
+    }
+
+    /// Adds or replaces an object. Returns whether a compile could come out differently.
+    pub fn apply(&mut self, object: Object) -> bool {
+        let key = object.reference().key();
+        match object {
+            Object::WebSocketRoute(route) => put(&mut self.objects.routes, key, route),
+            Object::Secret(secret) => {
+                let state = SecretState::Present(secret);
+                put(&mut self.objects.secrets, key, state)
+            }
+            Object::Service(service) => put(&mut self.objects.services, key, service),
+            Object::EndpointSlice(slice) => put(&mut self.objects.slices, key, slice),
+        }
+    }
+
+    /// Records that an object does not exist. Returns whether a compile could come out differently.
+    pub fn delete(&mut self, reference: &ObjectRef) -> bool {
+        let key = reference.key();
+        match reference.kind {
+            Kind::WebSocketRoute => take(&mut self.objects.routes, &key),
+            Kind::Service => take(&mut self.objects.services, &key),
+            Kind::EndpointSlice => take(&mut self.objects.slices, &key),
+            Kind::Secret => match self.objects.unlisted {
+                UnlistedSecrets::Absent => take(&mut self.objects.secrets, &key),
+                UnlistedSecrets::NotYetRead => {
+                    put(&mut self.objects.secrets, key, SecretState::Absent)
+                }
+            },
+        }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.objects.clone()
+    }
+}
+
+impl Snapshot {
+    /// All routes of all classes, by namespace and name.
+    pub fn routes(&self) -> impl Iterator<Item = (&ObjectKey, &WebSocketRoute)> {
+        self.routes.iter().map(|(key, route)| (key, &**route))
+    }
+
+    pub fn secret(&self, key: &ObjectKey) -> SecretState {
+        match (self.secrets.get(key), self.unlisted) {
+            (Some(state), _) => state.clone(),
+            (None, UnlistedSecrets::Absent) => SecretState::Absent,
+            (None, UnlistedSecrets::NotYetRead) => SecretState::NotYetRead,
+        }
+    }
+
+    pub fn service(&self, key: &ObjectKey) -> Option<&Service> {
+        self.services.get(key).map(|service| &**service)
+    }
+
+    /// All slices of all Services, by namespace and name.
+    pub fn slices(&self) -> impl Iterator<Item = (&ObjectKey, &EndpointSlice)> {
+        self.slices.iter().map(|(key, slice)| (key, &**slice))
+    }
+}
+
+fn put<T: Clone + PartialEq>(objects: &mut Objects<T>, key: ObjectKey, object: T) -> bool {
+    if objects.get(&key) == Some(&object) {
+        return false;
+    }
+    Arc::make_mut(objects).insert(key, object);
+    true
+}
+
+fn take<T: Clone>(objects: &mut Objects<T>, key: &ObjectKey) -> bool {
+    objects.contains_key(key) && Arc::make_mut(objects).remove(key).is_some()
+}
+
+impl Object {
+    pub fn reference(&self) -> ObjectRef {
+        match self {
+            Self::WebSocketRoute(route) => reference(Kind::WebSocketRoute, &route.metadata),
+            Self::Secret(secret) => ObjectRef {
+                kind: Kind::Secret,
+                namespace: secret.key.namespace.clone(),
+                name: secret.key.name.clone(),
+            },
+            Self::Service(service) => reference(Kind::Service, &service.metadata),
+            Self::EndpointSlice(slice) => reference(Kind::EndpointSlice, &slice.metadata),
+        }
+    }
+}
+
+impl From<WebSocketRoute> for Object {
+    /// Keeps the claims of the status and drops its conditions, which we wrote ourselves.
+    fn from(mut route: WebSocketRoute) -> Self {
+        let metadata = identity(&route.metadata);
+        route.metadata = ObjectMeta {
+            generation: route.metadata.generation,
+            creation_timestamp: route.metadata.creation_timestamp.take(),
+            ..metadata
+        };
+        let claims = route.status.map(|status| status.claims);
+        let claims = claims.unwrap_or_default();
+        route.status = (!claims.is_empty()).then(|| WebSocketRouteStatus {
+            conditions: Vec::new(),
+            claims,
+        });
+        Self::WebSocketRoute(Arc::new(route))
+    }
+}
+
+impl From<v1::Secret> for Object {
+    /// Parses the certificate and wipes the bytes that it came in.
+    fn from(secret: v1::Secret) -> Self {
+        let key = reference(Kind::Secret, &secret.metadata).key();
+        Self::Secret(Arc::new(Secret::parse(key, secret)))
+    }
+}
+
+impl From<Service> for Object {
+    fn from(mut service: Service) -> Self {
+        service.metadata = identity(&service.metadata);
+        service.status = None;
+        Self::Service(Arc::new(service))
+    }
+}
+
+impl From<EndpointSlice> for Object {
+    /// Keeps the labels: one of them names the Service.
+    fn from(mut slice: EndpointSlice) -> Self {
+        slice.metadata = ObjectMeta {
+            labels: slice.metadata.labels.take(),
+            ..identity(&slice.metadata)
+        };
+        Self::EndpointSlice(Arc::new(slice))
+    }
+}
+
+/// Namespace and name only.
+fn identity(metadata: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        ..ObjectMeta::default()
+    }
+}
+
+fn reference(kind: Kind, metadata: &ObjectMeta) -> ObjectRef {
+    let namespace = metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    ObjectRef {
+        kind,
+        namespace: namespace.into(),
+        name: metadata.name.as_deref().unwrap_or_default().into(),
+    }
+}
+
+impl ObjectRef {
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+impl fmt::Debug for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WebSocketRoute => "WebSocketRoute",
+            Self::Secret => "Secret",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+        })
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests;
