@@ -1,1 +1,8 @@
-//! placeholder
+//! The command line of ws-ingress. `standalone` serves from files without a cluster: `manifests` reads them, `controller`
+//! compiles them, `dataplane` serves them, `standalone` wires the three.
+
+pub mod args;
+mod findings;
+mod manifests;
+pub mod output;
+pub mod standalone;
