@@ -1,0 +1,47 @@
+# Every verb is a line in `make help`. CI runs `.ci/run`, which calls these.
+.DEFAULT_GOAL := help
+.PHONY: help build demo check test test-tools crds golden docs fmt lint ci clean
+
+CARGO ?= cargo
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Release binaries in target/release
+	$(CARGO) build --release --package ws-ingress
+
+demo: ## ws-ingress, a backend and a page at https://localhost:8443/; Ctrl-C ends (ports: WS_INGRESS_HTTPS_PORT, _HTTP_PORT, _STATUS_PORT)
+	@examples/demo/run
+
+check: lint ## Inner loop: formatting, clippy and unit tests
+	$(CARGO) test --workspace --exclude tests --lib --bins
+
+test: ## Everything, with real clients and backends; says what ran and what was skipped
+	@.ci/test
+
+test-tools: ## Install what the end-to-end tests run beside Rust (Python, Node, a browser)
+	tests/tools/install
+
+crds: ## Write crds/websocketroutes.yaml from the types
+	$(CARGO) run --quiet --package crds --bin crdgen > crds/websocketroutes.yaml.new
+	mv crds/websocketroutes.yaml.new crds/websocketroutes.yaml
+
+golden: ## Write the expected results in controller/testdata; review the diff
+	UPDATE_GOLDEN=1 $(CARGO) test --package controller --lib golden
+
+docs: ## API documentation of all crates; warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+lint: ## Formatting, clippy with -D warnings, and one TLS stack
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	.ci/one-tls-stack
+
+ci: ## What CI runs, on a clean Debian machine with Rust
+	.ci/run
+
+clean: ## Remove what was built
+	$(CARGO) clean
