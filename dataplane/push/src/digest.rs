@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::wire;
@@ -47,8 +48,8 @@ impl Digest {
         bytes.try_into().ok().map(Self)
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+    pub(crate) fn to_bytes(self) -> Bytes {
+        Bytes::copy_from_slice(&self.0)
     }
 }
 
@@ -67,8 +68,9 @@ impl Version {
         Digest::from_bytes(bytes).map(Self)
     }
 
-    pub(crate) fn to_bytes(self) -> bytes::Bytes {
-        bytes::Bytes::copy_from_slice(self.0.as_bytes())
+    /// As it travels.
+    pub fn to_bytes(self) -> Bytes {
+        self.0.to_bytes()
     }
 }
 

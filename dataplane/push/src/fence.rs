@@ -31,10 +31,9 @@ impl Fence {
     /// Compares the leader that was followed last with the one that is met now.
     pub fn judge(last: Option<&Self>, offered: &Self) -> FenceVerdict {
         match last {
-            None => FenceVerdict::Follow,
             Some(last) if last.lease_uid != offered.lease_uid => FenceVerdict::FollowNewLease,
             Some(last) if offered.transitions < last.transitions => FenceVerdict::Stale,
-            Some(_) => FenceVerdict::Follow,
+            Some(_) | None => FenceVerdict::Follow,
         }
     }
 

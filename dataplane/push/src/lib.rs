@@ -24,7 +24,6 @@ mod samples;
 mod verdict;
 
 pub use apply::{Applied, Held, Progress, Refused};
-pub use decode::{FieldProblem, Undecodable};
 pub use delta::{EncodedSet, LimitExceeded, TooLarge};
 pub use digest::{Digest, Digests, Version};
 pub use fence::{Fence, FenceVerdict};
@@ -49,6 +48,16 @@ pub mod wire {
 
 /// The version of the protocol is the name of its package: another one is another service, and both can be offered.
 pub const PROTOCOL: &str = wire::push_server::SERVICE_NAME;
+
+/// The name in the controller's server certificate, whatever address it is dialled by: the CA is the controller's own, and signs
+/// nothing else.
+pub const SERVER_NAME: &str = "controller.ws-ingress.internal";
+
+/// The audience of the `ServiceAccount` token that a dataplane shows; a token for the API server is worth nothing here.
+pub const TOKEN_AUDIENCE: &str = "ws-ingress-controller";
+
+/// The message of the UNAVAILABLE with which every controller but the Lease holder answers.
+pub const NOT_THE_LEADER: &str = "not the leader";
 
 /// What this build enforces beyond the first version of the protocol, for `Hello.features` and `Resource.requires`.
 ///

@@ -11,6 +11,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -42,6 +43,11 @@ pub struct PrivateKey(Zeroizing<Vec<u8>>);
 impl PrivateKey {
     pub fn from_der(der: Vec<u8>) -> Self {
         Self(Zeroizing::new(der))
+    }
+
+    /// The bytes of the key, for the push encoder alone: nothing else may write them anywhere.
+    pub fn expose_der(&self) -> &[u8] {
+        &self.0
     }
 
     fn der(&self) -> Result<PrivateKeyDer<'_>, CertificateError> {
@@ -161,6 +167,16 @@ impl Certificate {
                 HostPattern::Wildcard(suffix) => name == pattern || pattern.covers(suffix),
             }),
         }
+    }
+
+    /// SHA-256 of the leaf in hexadecimal, as people compare certificates.
+    pub fn fingerprint(&self) -> String {
+        let leaf = self
+            .certified
+            .cert
+            .first()
+            .map_or(&[][..], |leaf| leaf.as_ref());
+        format!("{:x}", Sha256::digest(leaf))
     }
 
     /// First second of validity, since the Unix epoch.

@@ -180,6 +180,25 @@ impl RouteTable {
         self.generation
     }
 
+    /// All routes, by key.
+    pub fn routes(&self) -> impl Iterator<Item = (&RouteKey, &Arc<Route>)> {
+        self.routes.iter()
+    }
+
+    /// All backends, by key.
+    pub fn backends(&self) -> impl Iterator<Item = (&BackendKey, &Arc<Backend>)> {
+        self.backends.iter().collect::<BTreeMap<_, _>>().into_iter()
+    }
+
+    /// All certificates that can be served, by key.
+    pub fn certificates(&self) -> impl Iterator<Item = (&CertificateKey, &Arc<Certificate>)> {
+        let held = self
+            .certificates
+            .iter()
+            .map(|(key, held)| (key, &held.certificate));
+        held.collect::<BTreeMap<_, _>>().into_iter()
+    }
+
     /// The most specific host that covers `name`: the exact one, else the longest wildcard.
     pub fn host(&self, name: &Hostname) -> Option<&Arc<Host>> {
         if let Some(host) = self.exact.get(name) {

@@ -1,0 +1,84 @@
+//! The closed form of a route that this dataplane must not serve: its requests are answered 503, or its handshakes refused.
+//!
+//! In: the message, as far as it can be read. Out: a route with the same hostnames and paths and no backends, which the table
+//! serves like any other. Without it these requests would fall through to a less specific rule. What cannot be read is left out:
+//! nothing is known of it, and closing more would disturb other routes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use route_table::{HostTls, NonUpgrade, Route, RouteHostname, Rule, Timeouts};
+
+use crate::decode::{self, MAX_ENTRIES, Place};
+use crate::{key, wire};
+
+/// Never waited for, since there is nothing to connect to; but the table refuses zero.
+const NEVER_USED: Duration = Duration::from_secs(1);
+
+/// How much of a route is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Requests that the route matches: 503.
+    Requests,
+    /// TLS handshakes of its hostnames: refused.
+    Handshakes,
+}
+
+impl Scope {
+    /// What an unknown feature closes, by its name; a name without a known beginning closes more.
+    pub(crate) fn of_feature(feature: &str) -> Self {
+        if feature.starts_with("route/") {
+            Self::Requests
+        } else {
+            Self::Handshakes
+        }
+    }
+}
+
+/// The route in its closed form.
+pub(crate) fn route(message: &wire::Route, scope: Scope) -> Route {
+    let place = Place::root("");
+    let hostnames = message.hostnames.iter().take(MAX_ENTRIES);
+    let hostnames = hostnames.filter_map(|hostname| {
+        let pattern = decode::pattern(&place, hostname).ok()?;
+        let tls = match scope {
+            Scope::Requests => decode::tls(&place, hostname).ok()?,
+            // A host without certificates fails every handshake.
+            Scope::Handshakes => HostTls::Terminate {
+                certificates: Vec::new(),
+            },
+        };
+        Some(RouteHostname { pattern, tls })
+    });
+    let rules = message.rules.iter().take(MAX_ENTRIES).enumerate();
+    Route {
+        created: message.created,
+        hostnames: hostnames.collect(),
+        rules: rules.filter_map(rule).collect(),
+    }
+}
+
+fn rule((index, message): (usize, &wire::Rule)) -> Option<Rule> {
+    let place = Place::root("");
+    let matches = message.matches.iter().take(MAX_ENTRIES);
+    let matches = matches
+        .filter_map(|path| decode::path_match(&place, path).ok())
+        .collect::<Vec<_>>();
+    // The table refuses a rule without a match, and would then keep the route's open form.
+    if matches.is_empty() {
+        return None;
+    }
+    Some(Rule {
+        name: key::name(&message.name).unwrap_or_else(|| Arc::from(index.to_string())),
+        matches,
+        // So that a request that is no upgrade gets the 503 too, and not 426 as if all were well.
+        non_upgrade: NonUpgrade::Forward,
+        backends: Vec::new(),
+        timeouts: Timeouts {
+            connect: NEVER_USED,
+            handshake: NEVER_USED,
+            read: NEVER_USED,
+            send: NEVER_USED,
+        },
+    })
+}

@@ -1,0 +1,194 @@
+//! A resource -> the bytes that travel.
+//!
+//! Deterministic: equal resources give equal bytes in one build, so that only what changed is sent. No time, epoch or counter
+//! goes in. This is the one place that reads the bytes of a private key; they are written once, into a buffer that is wiped when
+//! its last holder drops it. Every struct is taken apart without `..`, so that a new field cannot be forgotten here.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use route_table::{
+    Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, HostTls,
+    NonUpgrade, PathMatch, Route, RouteHostname, Rule, Timeouts, WeightedBackend,
+};
+use zeroize::Zeroizing;
+
+use crate::wire;
+
+/// The body of a resource, and the features without which it must not be served.
+#[derive(Clone)]
+pub(crate) struct Encoded {
+    /// In order.
+    pub(crate) requires: Vec<&'static str>,
+    pub(crate) body: Bytes,
+}
+
+pub(crate) fn route(route: &Route) -> Encoded {
+    let Route {
+        created,
+        hostnames,
+        rules,
+    } = route;
+    let message = wire::Route {
+        created: *created,
+        hostnames: hostnames.iter().map(hostname).collect(),
+        rules: rules.iter().map(rule).collect(),
+    };
+    Encoded {
+        // All fields so far are of the first version. A later one that narrows what is admitted is named here when it is set.
+        requires: Vec::new(),
+        body: message.encode_to_vec().into(),
+    }
+}
+
+pub(crate) fn backend(backend: &Backend) -> Encoded {
+    let Backend { endpoints } = backend;
+    let message = wire::Backend {
+        endpoints: endpoints.iter().map(endpoint).collect(),
+    };
+    Encoded {
+        requires: Vec::new(),
+        body: message.encode_to_vec().into(),
+    }
+}
+
+pub(crate) fn certificate(certificate: &CertificateResource) -> Encoded {
+    let certificate = match certificate {
+        CertificateResource::Serve { chain, key } => {
+            wire::certificate::Certificate::Serve(wire::Serve {
+                chain: chain
+                    .iter()
+                    .map(|link| Bytes::copy_from_slice(link))
+                    .collect(),
+                key: wiped(key.expose_der().to_vec()),
+            })
+        }
+        CertificateResource::Hold => wire::certificate::Certificate::Hold(wire::Hold {}),
+    };
+    let message = wire::Certificate {
+        certificate: Some(certificate),
+    };
+    Encoded {
+        requires: Vec::new(),
+        // One allocation of the right length: a buffer that grew would leave parts of the key behind.
+        body: wiped(message.encode_to_vec()),
+    }
+}
+
+/// Bytes that are wiped when their last holder drops them.
+fn wiped(bytes: Vec<u8>) -> Bytes {
+    Bytes::from_owner(Zeroizing::new(bytes))
+}
+
+fn hostname(hostname: &RouteHostname) -> wire::RouteHostname {
+    let RouteHostname { pattern, tls } = hostname;
+    let tls = match tls {
+        HostTls::Terminate { certificates } => {
+            let certificates = certificates.iter().map(certificate_ref).collect();
+            wire::route_hostname::Tls::Terminate(wire::Terminate { certificates })
+        }
+        HostTls::None => wire::route_hostname::Tls::Plain(wire::Plain {}),
+    };
+    wire::RouteHostname {
+        pattern: pattern.to_string(),
+        tls: Some(tls),
+    }
+}
+
+fn certificate_ref(key: &CertificateKey) -> wire::CertificateRef {
+    let CertificateKey { namespace, secret } = key;
+    wire::CertificateRef {
+        namespace: namespace.to_string(),
+        secret: secret.to_string(),
+    }
+}
+
+fn rule(rule: &Rule) -> wire::Rule {
+    let Rule {
+        name,
+        matches,
+        non_upgrade,
+        backends,
+        timeouts,
+    } = rule;
+    let non_upgrade = match non_upgrade {
+        NonUpgrade::Reject => wire::NonUpgrade::Reject,
+        NonUpgrade::Forward => wire::NonUpgrade::Forward,
+    };
+    let Timeouts {
+        connect,
+        handshake,
+        read,
+        send,
+    } = *timeouts;
+    wire::Rule {
+        name: name.to_string(),
+        matches: matches.iter().map(path_match).collect(),
+        non_upgrade: non_upgrade.into(),
+        backends: backends.iter().map(weighted).collect(),
+        timeouts: Some(wire::Timeouts {
+            connect: Some(duration(connect)),
+            handshake: Some(duration(handshake)),
+            read: Some(duration(read)),
+            send: Some(duration(send)),
+        }),
+    }
+}
+
+fn path_match(path: &PathMatch) -> wire::PathMatch {
+    let path = match path {
+        PathMatch::Exact(value) => wire::path_match::Path::Exact(value.to_string()),
+        // The root prefix is empty in the table; a path on the wire always begins with '/'.
+        PathMatch::Prefix(value) if value.is_empty() => wire::path_match::Path::Prefix("/".into()),
+        PathMatch::Prefix(value) => wire::path_match::Path::Prefix(value.to_string()),
+    };
+    wire::PathMatch { path: Some(path) }
+}
+
+fn weighted(weighted: &WeightedBackend) -> wire::WeightedBackend {
+    let WeightedBackend {
+        backend:
+            BackendKey {
+                namespace,
+                service,
+                port,
+            },
+        weight,
+    } = weighted;
+    wire::WeightedBackend {
+        namespace: namespace.to_string(),
+        service: service.to_string(),
+        port: port.get().into(),
+        weight: *weight,
+    }
+}
+
+fn duration(duration: Duration) -> wire::Duration {
+    wire::Duration {
+        seconds: duration.as_secs(),
+        nanos: duration.subsec_nanos(),
+    }
+}
+
+fn endpoint(endpoint: &Endpoint) -> wire::Endpoint {
+    let Endpoint { address, state } = endpoint;
+    let state = match state {
+        EndpointState::Ready => wire::EndpointState::Ready,
+        EndpointState::Terminating => wire::EndpointState::Terminating,
+    };
+    wire::Endpoint {
+        address: address_bytes(*address),
+        port: address.port().into(),
+        state: state.into(),
+    }
+}
+
+/// Without the scope of an IPv6 address: it means something on one node only, and EndpointSlices have none.
+fn address_bytes(address: SocketAddr) -> Bytes {
+    match address.ip() {
+        IpAddr::V4(address) => Bytes::copy_from_slice(&address.octets()),
+        IpAddr::V6(address) => Bytes::copy_from_slice(&address.octets()),
+    }
+}
