@@ -14,10 +14,9 @@ use controller::compile::{CompileConfig, LoopbackEndpoints, compile};
 use controller::debounce::{self, Debounce};
 use controller::publish::{Outcome, Publisher};
 use controller::store::{ObjectRef, Store, UnlistedSecrets};
-use dataplane::{Config, Dataplane, Drained, Limits, Stop};
+use dataplane::{Config, Dataplane, Drained, Limits, Signals, Stop};
 use jiff::Timestamp;
 use route_table::RouteTable;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -40,7 +39,7 @@ pub async fn run(args: Standalone) -> anyhow::Result<()> {
         drain_timeout,
         class,
     } = args;
-    let mut signals = Signals::new().context("cannot take signals")?;
+    let signals = Signals::new().context("cannot take signals")?;
     let (first, changes) = read(manifests)?;
     let (tables, receiver) = watch::channel(Arc::new(RouteTable::empty()));
     let mut compiler = Compiler::new(class, tables);
@@ -55,7 +54,7 @@ pub async fn run(args: Standalone) -> anyhow::Result<()> {
         drain_timeout: drain_timeout.duration(),
         limits: Limits::default(),
     };
-    let dataplane = Dataplane::bind(config, receiver).await?;
+    let dataplane = Dataplane::bind(config, receiver)?;
     let addresses = dataplane.addresses();
     announce(&format!(
         "listening https={} http={} status={}",
@@ -86,40 +85,6 @@ fn read(paths: Vec<PathBuf>) -> anyhow::Result<(Change, mpsc::Receiver<Change>)>
     manifests::watch(roots).context("cannot start the thread that reads manifests")
 }
 
-/// SIGTERM and SIGINT (Ctrl-C), which mean the same.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-enum Never {}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// The first one drains, the second one cuts.
-    async fn forward(&mut self, stop: &watch::Sender<Stop>) -> Never {
-        self.next().await;
-        tracing::info!("signal received; a second one cuts what is still open then");
-        stop.send_replace(Stop::Drain);
-        self.next().await;
-        stop.send_replace(Stop::Cut);
-        std::future::pending().await
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 /// Turns what the files hold into tables.
 struct Compiler {
     config: CompileConfig,
@@ -136,6 +101,7 @@ impl Compiler {
             config: CompileConfig {
                 class,
                 loopback_endpoints: LoopbackEndpoints::Allow,
+                denied_backends: Vec::new(),
             },
             store: Store::new(UnlistedSecrets::Absent),
             held: BTreeSet::new(),

@@ -5,6 +5,8 @@
 //! `forward` for ordinary HTTP. `drain` holds every open relay; `status` and `metrics` show what happens. A new table touches
 //! new handshakes only.
 
+mod admin;
+pub mod args;
 mod balance;
 mod config;
 mod connection;
@@ -14,16 +16,21 @@ mod forward;
 mod frames;
 mod handshake;
 mod listener;
+mod local_http;
 mod metrics;
+pub mod receive;
 mod reject;
 mod relay;
 mod run;
 mod send_limit;
+mod signals;
 mod status;
 mod tls;
 mod upstream;
 
+pub use admin::{Admin, AdminError};
 pub use config::{Config, Limits};
 pub use drain::Drained;
 pub use listener::BindError;
 pub use run::{Addresses, Dataplane, RunError, Stop};
+pub use signals::Signals;

@@ -4,7 +4,7 @@
 //! memory here. When the system refuses an accept (no files left), accepting pauses; the log says so at most once a minute.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,26 +47,38 @@ pub enum BindError {
     },
 }
 
-/// Listens on `address`; `[::]` takes IPv4 as well, and is `0.0.0.0` on a host without IPv6.
-pub(crate) fn bind(name: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    let bound = match listen(address) {
-        Err(error)
-            if address.ip().is_unspecified()
-                && address.is_ipv6()
-                && error.kind() != io::ErrorKind::AddrInUse =>
-        {
-            listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
-        }
-        bound => bound,
-    };
-    bound.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => BindError::Taken { name, address },
-        _ => BindError::Refused {
-            name,
-            address,
-            source,
-        },
-    })
+/// A listener and the address that it really got.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) listener: TcpListener,
+    pub(crate) address: SocketAddr,
+}
+
+impl Bound {
+    /// Listens on `address`; `[::]` takes IPv4 as well, and is `0.0.0.0` on a host without IPv6.
+    pub(crate) fn new(name: &'static str, address: SocketAddr) -> Result<Self, BindError> {
+        let listening = match listen(address) {
+            Err(error)
+                if address.ip() == Ipv6Addr::UNSPECIFIED
+                    && error.kind() != io::ErrorKind::AddrInUse =>
+            {
+                listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+            }
+            listening => listening,
+        };
+        let bound = listening.and_then(|listener| {
+            let address = listener.local_addr()?;
+            Ok(Self { listener, address })
+        });
+        bound.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::Taken { name, address },
+            _ => BindError::Refused {
+                name,
+                address,
+                source,
+            },
+        })
+    }
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

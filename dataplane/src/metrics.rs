@@ -8,6 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::receive::{Link, LinkState};
+
 /// One label with a value from a closed set.
 type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 
@@ -25,6 +27,9 @@ pub(crate) struct Metrics {
     table_generation: Gauge,
     table_swaps: Counter,
     table_age: Gauge<f64, AtomicU64>,
+    push_following: Gauge,
+    push_state_age: Gauge<f64, AtomicU64>,
+    push_rejected: Gauge,
 }
 
 impl Metrics {
@@ -41,6 +46,9 @@ impl Metrics {
             table_generation: Gauge::default(),
             table_swaps: Counter::default(),
             table_age: Gauge::default(),
+            push_following: Gauge::default(),
+            push_state_age: Gauge::default(),
+            push_rejected: Gauge::default(),
         };
         let Self {
             registry,
@@ -54,6 +62,9 @@ impl Metrics {
             table_generation,
             table_swaps,
             table_age,
+            push_following,
+            push_state_age,
+            push_rejected,
         } = &mut metrics;
         registry.register(
             "open_sockets",
@@ -105,6 +116,21 @@ impl Metrics {
             "Seconds since the last swap; absent tables are 0 s old",
             table_age.clone(),
         );
+        registry.register(
+            "push_following",
+            "1 while a leading controller is followed; always 0 in standalone",
+            push_following.clone(),
+        );
+        registry.register(
+            "push_state_age_seconds",
+            "Seconds since a leader was found or lost; 0 in standalone",
+            push_state_age.clone(),
+        );
+        registry.register(
+            "push_rejected_resources",
+            "Resources that are not served as the controller sent them",
+            push_rejected.clone(),
+        );
         metrics
     }
 
@@ -150,6 +176,15 @@ impl Metrics {
         self.table_generation
             .set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.table_swaps.inc();
+    }
+
+    /// How the connection to the controllers stands at this moment.
+    pub(crate) fn show_link(&self, link: &Link) {
+        self.push_following
+            .set(i64::from(link.state == LinkState::Following));
+        self.push_state_age.set(link.since.elapsed().as_secs_f64());
+        self.push_rejected
+            .set(i64::try_from(link.rejected).unwrap_or(i64::MAX));
     }
 
     /// The text that Prometheus scrapes, at a moment when the table is `table_age_seconds` old.

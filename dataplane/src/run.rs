@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use route_table::RouteTable;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -16,9 +15,11 @@ use tokio_util::task::TaskTracker;
 use crate::balance::Loads;
 use crate::config::Config;
 use crate::drain::{Drained, Relays};
-use crate::listener::{self, BindError, Side};
+use crate::listener::{self, BindError, Bound, Side};
+use crate::local_http;
 use crate::metrics::Metrics;
-use crate::status::{self, Status};
+use crate::receive::Link;
+use crate::status::Status;
 use crate::tls::Tls;
 
 /// What the process wants of the dataplane; it only ever goes forward.
@@ -75,37 +76,15 @@ pub struct Dataplane {
     https: Bound,
     http: Bound,
     status: Bound,
-}
-
-/// A listener and the address that it really got.
-struct Bound {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl Bound {
-    fn new(name: &'static str, address: SocketAddr) -> Result<Self, BindError> {
-        let listener = listener::bind(name, address)?;
-        let local = listener.local_addr();
-        let address = local.map_err(|source| BindError::Refused {
-            name,
-            address,
-            source,
-        })?;
-        Ok(Self { listener, address })
-    }
+    link: Option<watch::Receiver<Link>>,
 }
 
 impl Dataplane {
-    /// Listens on all three addresses.
+    /// Listens on all three addresses; inside the runtime that will run it.
     ///
     /// # Errors
     /// The first address that is taken or that the system refuses.
-    #[expect(
-        clippy::unused_async,
-        reason = "listeners register with the runtime that they are made in"
-    )]
-    pub async fn bind(
+    pub fn bind(
         config: Config,
         table: watch::Receiver<Arc<RouteTable>>,
     ) -> Result<Self, BindError> {
@@ -118,7 +97,15 @@ impl Dataplane {
             https,
             http,
             status,
+            link: None,
         })
+    }
+
+    /// Shows how the connection to the controllers stands in `/readyz` and `/metrics`.
+    #[must_use]
+    pub fn show_link(mut self, link: watch::Receiver<Link>) -> Self {
+        self.link = Some(link);
+        self
     }
 
     pub fn addresses(&self) -> Addresses {
@@ -140,9 +127,10 @@ impl Dataplane {
             https,
             http,
             status,
+            link,
         } = self;
         let metrics = Arc::new(Metrics::new());
-        let state = Arc::new(Status::new(metrics.clone()));
+        let state = Arc::new(Status::new(metrics.clone(), link));
         let permits = Arc::new(Semaphore::new(config.limits.connections));
         let shared = Arc::new(Shared {
             tls: Tls::new().map_err(RunError::Tls)?,
@@ -156,10 +144,11 @@ impl Dataplane {
         });
         // Apart from the tracker of the connections: it answers to the very end, and nothing waits for it.
         let background = TaskTracker::new();
-        let serving_status = background.spawn(status::serve(
-            state.clone(),
+        let answering = state.clone();
+        let serving_status = background.spawn(local_http::serve(
             status.listener,
             shared.config.limits.status_connections,
+            move |request| answering.answer(request),
         ));
         let accepting = [(https, Side::Tls), (http, Side::Plain)];
         for (bound, side) in accepting {

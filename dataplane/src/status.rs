@@ -3,37 +3,28 @@
 //! Healthy means that the process answers. Ready means that it has a route table and does not drain; the body of a 503 says what
 //! is missing. Nothing here shows a key, and nothing here can be changed.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_util::task::TaskTracker;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::forward::{Body, full};
+use crate::forward::Body;
+use crate::local_http::text;
 use crate::metrics::Metrics;
+use crate::receive::{Link, LinkState};
 
 /// The content type of OpenMetrics, which prometheus-client writes.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// How long a scraper may hold one of the few connections without asking for anything.
-const IDLE: Duration = Duration::from_secs(90);
-/// How long one connection may last in all; scrapers connect again.
-const CONNECTION: Duration = Duration::from_hours(1);
-/// Pause after the system refused a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What readiness and the age of the table are told from.
 #[derive(Debug)]
 pub(crate) struct Status {
     metrics: Arc<Metrics>,
+    /// How the connection to the controllers stands; absent in standalone.
+    link: Option<watch::Receiver<Link>>,
     guards: Mutex<Guards>,
 }
 
@@ -44,9 +35,10 @@ struct Guards {
 }
 
 impl Status {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, link: Option<watch::Receiver<Link>>) -> Self {
         Self {
             metrics,
+            link,
             guards: Mutex::default(),
         }
     }
@@ -67,7 +59,22 @@ impl Status {
             .draining = true;
     }
 
-    /// Why the process is not ready; empty when it is.
+    /// How long there has been no leader, and why; nothing while one is followed, or in standalone.
+    fn alone(&self) -> Option<String> {
+        let link = self.link.as_ref()?.borrow().clone();
+        match link.state {
+            LinkState::Following => None,
+            LinkState::Alone { reason } => {
+                let reason = reason.unwrap_or("no controller was dialled yet");
+                Some(format!(
+                    "no table from a controller for {} s: {reason}",
+                    link.since.elapsed().as_secs()
+                ))
+            }
+        }
+    }
+
+    /// Why the process is not ready; empty when it is. Losing the controllers is no reason: the last table is served on.
     fn reasons(&self) -> Vec<&'static str> {
         let guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reasons = Vec::new();
@@ -80,15 +87,15 @@ impl Status {
         reasons
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+    pub(crate) fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
         }
         match request.uri().path() {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => match self.reasons() {
-                reasons if reasons.is_empty() => text(StatusCode::OK, "ready\n"),
-                reasons => text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
+                reasons if reasons.is_empty() => text(StatusCode::OK, self.page(&["ready"])),
+                reasons => text(StatusCode::SERVICE_UNAVAILABLE, self.page(&reasons)),
             },
             "/metrics" => self.metrics_page(),
             _ => text(
@@ -98,6 +105,13 @@ impl Status {
         }
     }
 
+    /// One line each, then how the controllers are.
+    fn page(&self, lines: &[&str]) -> String {
+        let alone = self.alone();
+        let lines = lines.iter().copied().chain(alone.as_deref());
+        lines.flat_map(|line| [line, "\n"]).collect()
+    }
+
     fn metrics_page(&self) -> Response<Body> {
         let swapped = self
             .guards
@@ -105,6 +119,9 @@ impl Status {
             .unwrap_or_else(PoisonError::into_inner)
             .swapped;
         let age = swapped.map_or(0.0, |swapped| swapped.elapsed().as_secs_f64());
+        if let Some(link) = &self.link {
+            self.metrics.show_link(&link.borrow());
+        }
         match self.metrics.render(age) {
             Ok(page) => {
                 let mut response = text(StatusCode::OK, page);
@@ -118,44 +135,5 @@ impl Status {
                 "the metrics could not be written\n",
             ),
         }
-    }
-}
-
-fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
-    let mut response = Response::new(full(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    response
-}
-
-/// Serves at most `connections` at once, until it is dropped.
-pub(crate) async fn serve(status: Arc<Status>, listener: TcpListener, connections: usize) {
-    let tasks = TaskTracker::new();
-    let permits = Arc::new(Semaphore::new(connections));
-    loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else {
-            return;
-        };
-        let Ok((tcp, _)) = listener.accept().await else {
-            sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let status = status.clone();
-        tasks.spawn(async move {
-            let _permit = permit;
-            let service = service_fn(|request| {
-                let answer = status.answer(&request);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(IDLE);
-            let serving = http.serve_connection(TokioIo::new(tcp), service);
-            if let Ok(Err(error)) = timeout(CONNECTION, serving).await {
-                tracing::debug!(%error, "status connection ended badly");
-            }
-        });
     }
 }

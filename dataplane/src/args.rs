@@ -1,0 +1,88 @@
+//! Flags of `ws-ingress-dataplane`, each also an environment variable: `WS_INGRESS_` and the name in capitals.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::receive::ControllerAddress;
+
+/// Terminates wss and relays WebSockets to backends, by the table that the controller pushes.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "ws-ingress-dataplane", version, about)]
+pub struct Args {
+    /// Where the controllers are: the headless Service, or an address. All are dialled until the one that leads answers.
+    #[arg(long, env = "WS_INGRESS_CONTROLLER", value_name = "HOST:PORT")]
+    pub controller: ControllerAddress,
+
+    /// The controllers' public CA bundle in PEM; read anew at each dial.
+    #[arg(long, env = "WS_INGRESS_CA_FILE", value_name = "PATH")]
+    pub ca_file: PathBuf,
+
+    /// The pod's projected ServiceAccount token, made for the audience ws-ingress-controller; read anew at each dial.
+    #[arg(long, env = "WS_INGRESS_TOKEN_FILE", value_name = "PATH")]
+    pub token_file: PathBuf,
+
+    /// Name of this pod, for the controller's log; who the pod is, its token says.
+    #[arg(
+        long,
+        env = "WS_INGRESS_POD_NAME",
+        value_name = "NAME",
+        default_value = ""
+    )]
+    pub pod_name: String,
+
+    /// Address of the TLS listener; port 0 lets the system choose.
+    #[arg(
+        long,
+        env = "WS_INGRESS_HTTPS_ADDRESS",
+        value_name = "ADDRESS:PORT",
+        default_value = "[::]:8443"
+    )]
+    pub https_address: SocketAddr,
+
+    /// Address of the plain listener, for routes with tls.mode None; port 0 lets the system choose.
+    #[arg(
+        long,
+        env = "WS_INGRESS_HTTP_ADDRESS",
+        value_name = "ADDRESS:PORT",
+        default_value = "[::]:8080"
+    )]
+    pub http_address: SocketAddr,
+
+    /// Address of /healthz, /readyz and /metrics, for the kubelet and Prometheus; port 0 lets the system choose.
+    #[arg(
+        long,
+        env = "WS_INGRESS_STATUS_ADDRESS",
+        value_name = "ADDRESS:PORT",
+        default_value = "[::]:9901"
+    )]
+    pub status_address: SocketAddr,
+
+    /// Loopback address of POST /drain and /debug/table; port 0 lets the system choose.
+    #[arg(
+        long,
+        env = "WS_INGRESS_ADMIN_ADDRESS",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9900"
+    )]
+    pub admin_address: SocketAddr,
+
+    /// After SIGTERM, how long new connections are still taken while load balancers notice (units h, m, s, ms).
+    #[arg(long, env = "WS_INGRESS_DRAIN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub drain_delay: Duration,
+
+    /// After that, how long open sockets have to close before they are cut (units h, m, s, ms).
+    #[arg(long, env = "WS_INGRESS_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub drain_timeout: Duration,
+
+    /// Which log lines are written to stderr: error, warn, info or debug, or by module, such as info,dataplane=debug.
+    #[arg(
+        long,
+        env = "WS_INGRESS_LOG",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
+    pub log: String,
+}
