@@ -4,13 +4,14 @@
 //! has its own file; this one orders them, gives them their deadlines and counts how they ended. Until a 101 is proven nothing
 //! is tunnelled, and until the request is judged no backend is contacted.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -26,6 +27,7 @@ use crate::fields::{self, Client, Scheme};
 use crate::forward::{self, Body, empty};
 use crate::handshake;
 use crate::listener::Side;
+use crate::metrics::Metrics;
 use crate::reject::Reject;
 use crate::relay::{self, Relay};
 use crate::run::Shared;
@@ -85,7 +87,12 @@ async fn handshake_tls(
     deadline: Instant,
 ) -> Option<(ServerStream, Hostname)> {
     let table = shared.table();
-    let (outcome, accepted) = match timeout_at(deadline, shared.tls.accept(stream, &table)).await {
+    let (outcome, accepted) = match timeout_at(
+        deadline,
+        shared.tls.accept(stream, &table, &shared.stopping),
+    )
+    .await
+    {
         Ok(Ok(accepted)) => ("accepted", Some(accepted)),
         Ok(Err(error)) => {
             let cause = if let TlsError::Handshake(cause) = &error {
@@ -143,30 +150,30 @@ async fn serve_http(connection: &Arc<Connection>, stream: ServerStream, deadline
 }
 
 impl Connection {
-    /// Answers one request; whatever happens, it is counted once.
+    /// Answers one request; whatever happens, it is counted once, a client that leaves before the answer too.
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let upgrade = handshake::asks_for_websocket(request.headers());
-        let served = if upgrade {
+        let metrics = &self.shared.metrics;
+        let mut counted = Counted {
+            metrics,
+            upgrade,
+            outcome: "client_left",
+        };
+        let served = if head_bytes(&request) > self.shared.config.limits.head_bytes {
+            Err(Reject::HeadTooLarge)
+        } else if upgrade {
             self.upgrade(request).await
         } else {
             self.forward(request).await
         };
-        let metrics = &self.shared.metrics;
-        let count = |outcome| {
-            if upgrade {
-                metrics.handshake(outcome);
-            } else {
-                metrics.request(outcome);
-            }
-        };
         match served {
             Ok((outcome, response)) => {
-                count(outcome);
+                counted.outcome = outcome;
                 response
             }
             Err(reject) => {
                 tracing::debug!(peer = %self.peer, reject = reject.label(), "request refused");
-                count(reject.label());
+                counted.outcome = reject.label();
                 reject.response()
             }
         }
@@ -237,11 +244,11 @@ impl Connection {
             head_fields: limits.head_fields,
             read: timeouts.read,
         };
-        let target = head
-            .uri
-            .path_and_query()
-            .map_or("/", |target| target.as_str());
-        let request = upstream::Request { target, fields };
+        let target = origin_form(&head.uri);
+        let request = upstream::Request {
+            target: &target,
+            fields,
+        };
         let stream = SendLimit::new(tcp, timeouts.send);
         match upstream::upgrade(stream, request, &opening, answer_limits, deadline).await? {
             Answer::Refused(response) => Ok(("refused_by_backend", response)),
@@ -334,6 +341,45 @@ impl Connection {
     }
 }
 
+/// Counts a request when it is dropped: hyper drops it unanswered when the client leaves.
+struct Counted<'a> {
+    metrics: &'a Metrics,
+    upgrade: bool,
+    outcome: &'static str,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if self.upgrade {
+            self.metrics.handshake(self.outcome);
+        } else {
+            self.metrics.request(self.outcome);
+        }
+    }
+}
+
+/// About the bytes of a request head as it came: hyper's own limit may be passed by what one read brings at once.
+fn head_bytes(request: &Request<Incoming>) -> usize {
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    let fields = request.headers().iter();
+    // ": " and the line end.
+    target
+        + fields
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum::<usize>()
+}
+
+/// The request target in origin-form; an absolute URL may have no path at all (RFC 9112 §3.2.1).
+fn origin_form(uri: &Uri) -> Cow<'_, str> {
+    match uri.path_and_query().map_or("/", |target| target.as_str()) {
+        target if target.starts_with('/') => target.into(),
+        query => format!("/{query}").into(),
+    }
+}
+
 /// Takes the client's stream back from hyper once the 101 is written, with the bytes that came early.
 async fn take_stream(upgrading: OnUpgrade, shared: &Shared) -> Option<(ServerStream, Bytes)> {
     match timeout(shared.config.limits.head, upgrading).await {
@@ -346,5 +392,22 @@ async fn take_stream(upgrading: OnUpgrade, shared: &Shared) -> Option<(ServerStr
             None
         }
         Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn target_is_always_in_origin_form() {
+        for (uri, expected) in [
+            ("/a?b", "/a?b"),
+            ("http://a.example.com/x", "/x"),
+            ("http://a.example.com?x=1", "/?x=1"),
+            ("http://a.example.com", "/"),
+        ] {
+            assert_eq!(origin_form(&uri.parse().unwrap()), expected, "{uri}");
+        }
     }
 }

@@ -87,6 +87,27 @@ pub(crate) fn to_client(headers: &HeaderMap) -> HeaderMap {
     end_to_end(headers)
 }
 
+/// How a message is framed, as far as Transfer-Encoding says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TransferCoding {
+    None,
+    Chunked,
+}
+
+/// The transfer coding of a message; nothing if it is one that cannot be passed on: another coding than `chunked` alone, which was not asked for,
+/// or chunks beside a Content-Length, which is how messages are smuggled (RFC 9112 §6.3).
+pub(crate) fn transfer_coding(headers: &HeaderMap) -> Option<TransferCoding> {
+    if !headers.contains_key(TRANSFER_ENCODING) {
+        return Some(TransferCoding::None);
+    }
+    let mut codings = tokens(headers, &TRANSFER_ENCODING);
+    let chunked = codings
+        .next()
+        .is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
+        && codings.next().is_none();
+    (chunked && !headers.contains_key(CONTENT_LENGTH)).then_some(TransferCoding::Chunked)
+}
+
 /// Leaves out what belongs to one hop.
 fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut passed = headers.clone();

@@ -1,11 +1,14 @@
 //! Ordinary HTTP on a rule with `nonUpgrade: Forward`: one request, streamed both ways by hyper.
 //!
 //! In: a request that asks for no WebSocket and the endpoint that takes it. Out: the backend's answer, or a [`Reject`]. One fresh
-//! upstream connection a request; neither body is ever held whole. A client that goes away ends the upstream request, and a
-//! backend that breaks off never looks complete.
+//! upstream connection a request; neither body is ever held whole. A client that goes away ends the upstream request (one that had
+//! sent more behind it at the latest after `timeouts.read`: nobody reads on to see it go), and a backend that breaks off never looks
+//! complete.
 
 use std::error::Error;
+use std::future::pending;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,7 +22,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use route_table::Timeouts;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::balance::Place;
@@ -84,16 +87,16 @@ pub(crate) async fn forward(
             tracing::debug!(%error, "backend's connection ended badly");
         }
     });
-    let request = rewrite(request, fields, timeouts.read)?;
+    let progress = Arc::new(Mutex::new(Instant::now()));
+    let request = rewrite(request, fields, timeouts.read, progress.clone())?;
     let answering = sender.send_request(request);
-    let answer = match timeouts.read {
-        Duration::ZERO => answering.await,
-        limit => timeout(limit, answering)
-            .await
-            .map_err(|_| Reject::AnswerTimeout)?,
+    let answer = tokio::select! {
+        answer = answering => answer.map_err(reject)?,
+        () = silence(&progress, timeouts.read) => return Err(Reject::AnswerTimeout),
     };
-    let (mut head, body) = answer.map_err(reject)?.into_parts();
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+    let (mut head, body) = answer.into_parts();
+    let coded = fields::transfer_coding(&head.headers);
+    if head.status == StatusCode::SWITCHING_PROTOCOLS || coded.is_none() {
         return Err(Reject::BadAnswer);
     }
     head.headers = fields::to_client(&head.headers);
@@ -109,10 +112,12 @@ fn rewrite(
     request: Request<Incoming>,
     fields: HeaderMap,
     read: Duration,
+    progress: Arc<Mutex<Instant>>,
 ) -> Result<Request<Body>, Reject> {
     let (head, body) = request.into_parts();
     let target = head.uri.path_and_query().cloned().ok_or(Reject::Target)?;
-    let mut rewritten = Request::new(within(body.map_err(Into::into).boxed_unsync(), read));
+    let body = within(body.map_err(Into::into).boxed_unsync(), read);
+    let mut rewritten = Request::new(Noted { body, progress }.boxed_unsync());
     *rewritten.method_mut() = head.method;
     *rewritten.uri_mut() = Uri::from(target);
     *rewritten.headers_mut() = fields;
@@ -129,6 +134,51 @@ fn reject(error: hyper::Error) -> Reject {
         Reject::BadAnswer
     } else {
         Reject::Unreachable
+    }
+}
+
+/// Returns once nothing of the request was taken for `limit`: an upload that makes progress is no silence of the backend. Zero is
+/// no limit.
+async fn silence(progress: &Mutex<Instant>, limit: Duration) {
+    if limit.is_zero() {
+        return pending().await;
+    }
+    loop {
+        let due = *progress.lock().unwrap_or_else(PoisonError::into_inner) + limit;
+        if due <= Instant::now() {
+            return;
+        }
+        sleep_until(due).await;
+    }
+}
+
+/// A request's body that notes when the last of it was taken.
+struct Noted {
+    body: Body,
+    progress: Arc<Mutex<Instant>>,
+}
+
+impl http_body::Body for Noted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if frame.is_ready() {
+            *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

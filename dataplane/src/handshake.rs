@@ -14,6 +14,7 @@ use http::{Method, Version, request};
 use route_table::Hostname;
 use sha1::{Digest as _, Sha1};
 
+use crate::fields;
 use crate::reject::Reject;
 
 pub(crate) const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -26,7 +27,7 @@ pub(crate) const VERSION: HeaderName = HeaderName::from_static("sec-websocket-ve
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Checks what every request must have: one Host that parses, a path in origin-form (or absolute-form for the same host), and no
-/// dot segments that a backend could read differently than the routes did. Returns the hostname of Host, if it holds one: an IP
+/// dot segments or transfer codings that a backend could read differently than we did. Returns the hostname of Host, if it holds one: an IP
 /// literal is a valid Host that no route can claim.
 pub(crate) fn check_host_and_path(head: &request::Parts) -> Result<Option<Hostname>, Reject> {
     let host = single(&head.headers, &HOST).ok_or(Reject::Host)?;
@@ -49,6 +50,9 @@ pub(crate) fn check_host_and_path(head: &request::Parts) -> Result<Option<Hostna
     if has_dot_segments(head.uri.path()) {
         return Err(Reject::DotSegments);
     }
+    if fields::transfer_coding(&head.headers).is_none() {
+        return Err(Reject::TransferCoding);
+    }
     Ok(Hostname::parse(authority.host()).ok())
 }
 
@@ -66,7 +70,7 @@ fn same_authority(a: &Authority, b: &Authority) -> bool {
     a.as_str().eq_ignore_ascii_case(b.as_str())
 }
 
-/// Whether any segment is `.` or `..` once %2E, %2F, %5C and `\` are read as lenient servers read them.
+/// Whether any segment is `.` or `..` once %2E, %2F, %5C, `\` and parameters (`..;x`) are read as lenient servers read them.
 fn has_dot_segments(path: &str) -> bool {
     if !path.contains('.') && !path.contains('%') {
         return false;
@@ -76,10 +80,12 @@ fn has_dot_segments(path: &str) -> bool {
         .replace("%2e", ".")
         .replace("%2f", "/")
         .replace("%5c", "/")
+        .replace("%3b", ";")
         .replace('\\', "/");
     plain
         .split('/')
-        .any(|segment| segment == "." || segment == "..")
+        .filter_map(|segment| segment.split(';').next())
+        .any(|name| name == "." || name == "..")
 }
 
 /// Whether a request asks for a WebSocket, well or badly. Other upgrades (h2c) are not ours to answer and may be ignored
@@ -125,7 +131,12 @@ pub(crate) fn check_opening(head: &request::Parts) -> Result<Opening, Reject> {
     {
         return Err(Reject::Upgrade);
     }
-    if !has_token(headers, &CONNECTION, "upgrade") {
+    // Nominating a field of the handshake asks to have it removed on the way (RFC 9110 §7.6.1).
+    let stripped = |token: &str| {
+        let token = token.to_ascii_lowercase();
+        token.starts_with("sec-websocket-") || token == "origin" || token == "host"
+    };
+    if !has_token(headers, &CONNECTION, "upgrade") || tokens(headers, &CONNECTION).any(stripped) {
         return Err(Reject::Connection);
     }
     match single(headers, &VERSION) {
@@ -363,6 +374,21 @@ mod tests {
     }
 
     #[test]
+    fn connection_may_not_strip_the_handshake() {
+        for nominated in [
+            "Upgrade, Sec-WebSocket-Key",
+            "upgrade, Origin",
+            "Upgrade,host",
+        ] {
+            check(
+                Some(("connection", Some(nominated))),
+                &[],
+                Some(Reject::Connection),
+            );
+        }
+    }
+
+    #[test]
     fn offers_must_parse() {
         check(
             None,
@@ -528,6 +554,12 @@ mod tests {
         target("/a/../b", &["a.example.com"], Err(Reject::DotSegments));
         target("/a/%2E%2e/b", &["a.example.com"], Err(Reject::DotSegments));
         target("/a%2f..%5cb", &["a.example.com"], Err(Reject::DotSegments));
+        target("/a/..;x=1/b", &["a.example.com"], Err(Reject::DotSegments));
+        target(
+            "/a/%2e%2E%3bx/b",
+            &["a.example.com"],
+            Err(Reject::DotSegments),
+        );
         target("/a..b/...", &["a.example.com"], Ok(Some("a.example.com")));
     }
 }

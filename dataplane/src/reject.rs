@@ -24,6 +24,10 @@ pub(crate) enum Reject {
     Target,
     /// The path holds dot segments, plain or percent-encoded.
     DotSegments,
+    /// Another transfer coding than `chunked` alone, or one beside Content-Length (RFC 9112 §6.3).
+    TransferCoding,
+    /// More than the limit of the request head (RFC 6585 §5).
+    HeadTooLarge,
     /// TLS was made for another hostname (RFC 9110 §15.5.20).
     Misdirected,
     NoHost,
@@ -67,6 +71,7 @@ impl Reject {
             Self::Host
             | Self::Target
             | Self::DotSegments
+            | Self::TransferCoding
             | Self::HttpVersion
             | Self::Upgrade
             | Self::Connection
@@ -77,6 +82,7 @@ impl Reject {
             | Self::Extensions => StatusCode::BAD_REQUEST,
             Self::NoHost | Self::NoRule => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Version | Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
@@ -91,6 +97,8 @@ impl Reject {
             Self::Host => "bad_host",
             Self::Target => "bad_target",
             Self::DotSegments => "dot_segments",
+            Self::TransferCoding => "bad_transfer_coding",
+            Self::HeadTooLarge => "head_too_large",
             Self::Misdirected => "misdirected",
             Self::NoHost => "no_host",
             Self::NoRule => "no_rule",
@@ -122,6 +130,10 @@ impl Reject {
             Self::DotSegments => {
                 "The path holds '.' or '..' segments; send the path that they lead to."
             }
+            Self::TransferCoding => {
+                "A body comes with Content-Length or with 'Transfer-Encoding: chunked', not with both, and with no other coding."
+            }
+            Self::HeadTooLarge => "The request line and the header fields together are too long.",
             Self::Misdirected => {
                 "The Host field names another host than the TLS handshake did; open a connection for that host."
             }
@@ -170,12 +182,8 @@ impl Reject {
             Self::Method => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET"));
             }
-            Self::Version => {
+            Self::Version | Self::UpgradeRequired => {
                 headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-                headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
-            }
-            Self::UpgradeRequired => {
                 // RFC 9110 §15.5.22: a 426 names the protocol to change to, and Upgrade is nominated in Connection (§7.8).
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
@@ -186,6 +194,8 @@ impl Reject {
             Self::Host
             | Self::Target
             | Self::DotSegments
+            | Self::TransferCoding
+            | Self::HeadTooLarge
             | Self::Misdirected
             | Self::NoHost
             | Self::NoRule

@@ -33,7 +33,7 @@ pub(crate) struct Limits {
     pub(crate) read: Duration,
     /// One write to either side without progress for this long ends the relay.
     pub(crate) send: Duration,
-    /// How long one side may go on after the other ended.
+    /// How long one side may go on after the end of the other was delivered to it.
     pub(crate) half_close: Duration,
     /// How long a backend has to answer our Close once the client is gone.
     pub(crate) close_linger: Duration,
@@ -49,7 +49,7 @@ pub(crate) struct Relay<D, U> {
     /// Backend bytes that came with the 101.
     pub(crate) to_downstream: Bytes,
     pub(crate) limits: Limits,
-    /// Whether an extension other than permessage-deflate was agreed on; then nothing is ever put in.
+    /// False when an extension other than permessage-deflate was agreed on; then nothing is ever put in.
     pub(crate) frames_are_known: bool,
     pub(crate) signal: oneshot::Receiver<CloseOrder>,
 }
@@ -226,12 +226,14 @@ impl<D: RelayStream, U: RelayStream> Tunnel<D, U> {
             Err(Fault::Source) => return Some(self.reset_by(Ended::ClientReset)),
             Err(Fault::Stalled) => return Some(Ended::SendTimeout),
         }
+        let held_back = self.down.is_held_back();
         match self
             .down
             .poll(context, &mut self.upstream, &mut self.downstream)
         {
-            Ok(0) => {}
-            Ok(_) => self.last_read = Instant::now(),
+            // While the client is behind, the backend is not read at all, and cannot be called silent.
+            Ok(read) if read > 0 || held_back => self.last_read = Instant::now(),
+            Ok(_) => {}
             Err(Fault::Source) => return Some(self.reset_by(Ended::BackendReset)),
             Err(Fault::Stalled) => return Some(Ended::SendTimeout),
         }
@@ -239,6 +241,7 @@ impl<D: RelayStream, U: RelayStream> Tunnel<D, U> {
         if self.first_end.is_none()
             && let Some(first) = self.first_end()
         {
+            // Only once the end is delivered: until then `limits.send` bounds the wait, and what a slow client still gets is not late.
             self.first_end = Some((first, Instant::now() + self.limits.half_close));
         }
         let done = self.up.write_done() && self.down.write_done();
@@ -256,7 +259,7 @@ impl<D: RelayStream, U: RelayStream> Tunnel<D, U> {
 
     /// How the side that ended first ended.
     fn first_end(&self) -> Option<Ended> {
-        match (self.up.source_ended(), self.down.source_ended()) {
+        match (self.up.end_delivered(), self.down.end_delivered()) {
             (false, false) => match (self.up.broken(), self.down.broken()) {
                 (true, _) => Some(Ended::BackendReset),
                 (_, true) => Some(Ended::ClientReset),
@@ -305,6 +308,10 @@ impl<D: RelayStream, U: RelayStream> Tunnel<D, U> {
         }
     }
 
+    fn counts_silence(&self) -> bool {
+        !self.limits.read.is_zero() && !self.down.is_held_back() && !self.down.source_ended()
+    }
+
     fn next_deadline(&self) -> Instant {
         let mut next = Instant::now() + FAR;
         if let Some(closing) = &self.closing {
@@ -313,7 +320,7 @@ impl<D: RelayStream, U: RelayStream> Tunnel<D, U> {
                 next = next.min(closing.order.patience);
             }
             next = closing.linger.map_or(next, |linger| next.min(linger));
-        } else if !self.limits.read.is_zero() {
+        } else if self.counts_silence() {
             next = next.min(self.last_read + self.limits.read);
         }
         self.first_end
@@ -339,7 +346,7 @@ impl<D: RelayStream, U: RelayStream> Tunnel<D, U> {
                 self.up.close_at(Until::Frame, &order);
                 self.down.close_at(Until::Frame, &order);
             }
-        } else if !self.limits.read.is_zero() && self.last_read + self.limits.read <= now {
+        } else if self.counts_silence() && self.last_read + self.limits.read <= now {
             let reason = "nothing came from the backend for the read timeout";
             let order = CloseOrder {
                 code: 1001,

@@ -18,6 +18,7 @@ use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::send_limit::SendLimit;
 
@@ -38,6 +39,8 @@ pub(crate) enum TlsError {
     UnrecognizedName,
     #[error("no usable certificate for this hostname")]
     NoCertificate,
+    #[error("the dataplane is stopping, and no ClientHello has come")]
+    Stopping,
     #[error("the handshake failed")]
     Handshake(#[source] io::Error),
 }
@@ -48,6 +51,7 @@ impl TlsError {
         match self {
             Self::UnrecognizedName => "unrecognized_name",
             Self::NoCertificate => "no_certificate",
+            Self::Stopping => "stopping",
             Self::Handshake(_) => "failed",
         }
     }
@@ -74,15 +78,18 @@ impl Tls {
         Ok(Self { base })
     }
 
-    /// Performs the handshake. The caller sets the deadline.
+    /// Performs the handshake. The caller sets the deadline; a client that has said nothing when `stopping` comes is let go.
     pub(crate) async fn accept(
         &self,
         stream: SendLimit,
         table: &RouteTable,
+        stopping: &CancellationToken,
     ) -> Result<(ServerStream, Hostname), TlsError> {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
-            .await
-            .map_err(TlsError::Handshake)?;
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        let start = tokio::select! {
+            start = hello => start.map_err(TlsError::Handshake)?,
+            () = stopping.cancelled() => return Err(TlsError::Stopping),
+        };
         match choose(&start.client_hello(), table) {
             Ok((name, certificate)) => {
                 let mut config = self.base.clone();

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::{Response, StatusCode};
+use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -190,6 +191,8 @@ fn spelling(name: &HeaderName) -> String {
 #[derive(Debug)]
 struct Head {
     status: StatusCode,
+    /// The words beside the status, where they are the backend's own.
+    reason: Option<ReasonPhrase>,
     /// HTTP/1.0, where chunks and upgrades do not exist.
     is_http_10: bool,
     fields: HeaderMap,
@@ -236,6 +239,10 @@ fn parse_head(received: &[u8], limits: AnswerLimits) -> Result<Option<(Head, usi
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or(Reject::BadAnswer)?;
+    let own = response
+        .reason
+        .filter(|reason| status.canonical_reason() != Some(*reason));
+    let reason = own.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
     let mut fields = HeaderMap::with_capacity(response.headers.len());
     for field in response.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Reject::BadAnswer)?;
@@ -245,6 +252,7 @@ fn parse_head(received: &[u8], limits: AnswerLimits) -> Result<Option<(Head, usi
     Ok(Some((
         Head {
             status,
+            reason,
             is_http_10: response.version == Some(0),
             fields,
         },

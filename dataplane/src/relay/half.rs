@@ -94,6 +94,16 @@ impl Half {
         self.source_ended
     }
 
+    /// Whether the source ended and the sink has got all of it, and its end.
+    pub(super) fn end_delivered(&self) -> bool {
+        self.source_ended && self.write_done()
+    }
+
+    /// Whether the sink is behind, so that the source is not read.
+    pub(super) fn is_held_back(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     pub(super) fn broken(&self) -> bool {
         self.sink == Sink::Broken
     }
@@ -313,8 +323,8 @@ impl Half {
         }
         if (self.source_ended || self.finishing) && !self.broken() {
             match Pin::new(sink).poll_shutdown(context) {
-                // A sink that cannot be ended is gone, which is as good.
-                Poll::Ready(Ok(()) | Err(_)) => self.sink = Sink::Ended,
+                Poll::Ready(Ok(())) => self.sink = Sink::Ended,
+                Poll::Ready(Err(error)) => self.on_write_error(&error)?,
                 Poll::Pending => {}
             }
         }

@@ -271,6 +271,35 @@ async fn a_client_that_does_not_read_stops_the_reading_of_its_backend() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_is_held_back_is_not_silent() {
+    let mut peers = start(
+        Limits {
+            read: Duration::from_mins(1),
+            ..LIMITS
+        },
+        true,
+    );
+    let frame = [&b"\x82\x7e\x10\x00"[..], &vec![7; 0x1000]].concat();
+    let sending = async {
+        peers.backend.write_all(&frame).await.unwrap();
+        peers.backend.write_all(HELLO).await.unwrap();
+    };
+    let reading = async {
+        // Longer than the read timeout: the client is slow, the backend is not.
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        expect(&mut peers.client, &frame).await;
+        expect(&mut peers.client, HELLO).await;
+    };
+    tokio::join!(sending, reading);
+    let silent_since = Instant::now();
+    assert!(
+        peers.client.read(&mut [0; 1]).await.unwrap() > 0,
+        "a Close comes after real silence"
+    );
+    assert_eq!(silent_since.elapsed().as_secs(), 60);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::try_unfold;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::io::AsyncReadExt as _;
 
 use super::Head;
-use crate::fields;
+use crate::fields::{self, TransferCoding, transfer_coding};
 use crate::forward::{Body, empty, within};
-use crate::handshake::tokens;
 use crate::reject::Reject;
 use crate::send_limit::SendLimit;
 
@@ -77,6 +76,9 @@ pub(super) fn pass_on(
     });
     *response.status_mut() = head.status;
     *response.headers_mut() = fields::to_client(&head.fields);
+    if let Some(reason) = head.reason.clone() {
+        response.extensions_mut().insert(reason);
+    }
     // Early client bytes may wait behind a refused handshake; they must not be read as the next request.
     response
         .headers_mut()
@@ -91,20 +93,14 @@ fn framing(head: &Head) -> Result<Framing, Reject> {
     ) {
         return Ok(Framing::Length(0));
     }
-    let mut codings = tokens(&head.fields, &TRANSFER_ENCODING);
-    match (codings.next(), codings.next()) {
-        // Both, or chunks in HTTP/1.0, are how responses are smuggled (RFC 9112 §6.3); other codings were not asked for.
-        (Some(coding), None) if coding.eq_ignore_ascii_case("chunked") && !head.is_http_10 => {
-            if head.fields.contains_key(CONTENT_LENGTH) {
-                Err(Reject::BadAnswer)
-            } else {
-                Ok(Framing::Chunked(Chunk::Size))
-            }
+    match transfer_coding(&head.fields) {
+        // HTTP/1.0 knows no chunks.
+        Some(TransferCoding::Chunked) if !head.is_http_10 => Ok(Framing::Chunked(Chunk::Size)),
+        Some(TransferCoding::Chunked) | None => Err(Reject::BadAnswer),
+        Some(TransferCoding::None) => {
+            let length = content_length(&head.fields)?;
+            Ok(length.map_or(Framing::UntilClose, Framing::Length))
         }
-        (Some(_), _) => Err(Reject::BadAnswer),
-        (None, _) if head.fields.contains_key(TRANSFER_ENCODING) => Err(Reject::BadAnswer),
-        (None, _) => content_length(&head.fields)
-            .map(|length| length.map_or(Framing::UntilClose, Framing::Length)),
     }
 }
 
@@ -250,6 +246,7 @@ mod tests {
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
         Head {
             status: StatusCode::from_u16(status).unwrap(),
+            reason: None,
             is_http_10: false,
             fields: fields.collect(),
         }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::InconsistentKeys;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -80,6 +81,10 @@ pub enum CertificateError {
     NoCertificate,
     #[error("tls.crt holds a certificate that cannot be parsed")]
     Chain,
+    #[error(
+        "the first certificate of tls.crt cannot be served: it must be X.509 version 3, with its names as subjectAltName"
+    )]
+    Leaf,
     #[error("tls.key holds no usable PEM private key (PKCS#8, PKCS#1 or SEC1, not encrypted)")]
     Key,
     #[error(
@@ -124,9 +129,12 @@ impl Certificate {
         let signing =
             aws_lc_rs::sign::any_supported_type(&key.der()?).map_err(|_| CertificateError::Key)?;
         let certified = CertifiedKey::new(chain.clone(), signing);
-        certified
-            .keys_match()
-            .map_err(|_| CertificateError::KeyMismatch)?;
+        certified.keys_match().map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                CertificateError::KeyMismatch
+            }
+            _ => CertificateError::Leaf,
+        })?;
         let resource = Arc::new(CertificateResource::Serve { chain, key });
         Ok(Self {
             resource,
