@@ -8,19 +8,21 @@ mod certificates;
 mod claims;
 #[cfg(test)]
 mod golden;
+mod grants;
 #[cfg(test)]
 mod properties;
 mod routes;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use route_table::{Resources, RouteKey};
 
 pub use status::{Condition, Finding, Reason, RouteStatus};
 
-use crate::store::Snapshot;
+use crate::store::{ObjectKey, Snapshot};
 
 /// What a compile depends on besides the objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct CompileConfig {
     /// Routes of another class are ignored.
     pub class: String,
     pub loopback_endpoints: LoopbackEndpoints,
+    /// Ranges of addresses that no route may reach, besides those that none ever may.
+    pub denied_backends: Vec<IpNet>,
 }
 
 /// What to do with an endpoint whose address is a loopback address.
@@ -45,6 +49,8 @@ pub struct Compiled {
     pub resources: Resources,
     /// Of every route of our class.
     pub statuses: BTreeMap<RouteKey, RouteStatus>,
+    /// The Secrets that routes of our class refer to: in a cluster, those that are to be read.
+    pub secrets: BTreeSet<ObjectKey>,
     /// When a certificate's validity begins or ends next: no event tells, so compile again then.
     pub recheck_at: Option<Timestamp>,
 }
@@ -52,9 +58,10 @@ pub struct Compiled {
 /// Compiles everything.
 pub fn compile(snapshot: &Snapshot, config: &CompileConfig, now: Timestamp) -> Compiled {
     let mut drafts = routes::read(snapshot, &config.class);
+    grants::enforce(snapshot, &mut drafts);
     claims::settle(&mut drafts);
     let certificates = certificates::resolve(snapshot, &mut drafts, now);
-    let backends = backends::resolve(snapshot, &mut drafts, config.loopback_endpoints);
+    let backends = backends::resolve(snapshot, &mut drafts, config);
     let routes = routes::finish(&drafts);
     let statuses = drafts
         .into_iter()
@@ -67,6 +74,7 @@ pub fn compile(snapshot: &Snapshot, config: &CompileConfig, now: Timestamp) -> C
             certificates: certificates.resources,
         },
         statuses,
+        secrets: certificates.named,
         recheck_at: certificates.recheck_at,
     }
 }

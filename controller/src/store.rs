@@ -1,10 +1,11 @@
-//! What the cluster, or a set of files, holds of the four kinds that are compiled.
+//! What the cluster, or a set of files, holds of the five kinds that are compiled.
 //!
 //! In: [`Object`]s as they come and go, in any order. Out: whether that changed anything, and a [`Snapshot`], owned and
 //! immutable. Nothing is derived here, with two exceptions. What no compile reads (managedFields, resourceVersion, our own
 //! conditions) is dropped on entry, so that its change is none. A Secret is parsed on entry, so that its key bytes live in one
 //! place and each certificate is parsed once.
 
+mod grant;
 mod secret;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ use k8s_openapi::api::core::v1::{self, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+pub(crate) use grant::API_VERSION as GRANT_API_VERSION;
+pub use grant::{GrantFrom, GrantSpec, GrantTo, ReferenceGrant};
 pub use secret::{Secret, SecretError};
 
 /// The namespace of an object that names none, as for kubectl.
@@ -28,6 +31,7 @@ pub enum Kind {
     Secret,
     Service,
     EndpointSlice,
+    ReferenceGrant,
 }
 
 /// Names an object.
@@ -52,6 +56,7 @@ pub enum Object {
     Secret(Arc<Secret>),
     Service(Arc<Service>),
     EndpointSlice(Arc<EndpointSlice>),
+    ReferenceGrant(ObjectKey, Arc<GrantSpec>),
 }
 
 /// What it means that the Store was never told of a Secret.
@@ -77,7 +82,7 @@ pub struct Store {
     objects: Snapshot,
 }
 
-/// All objects, as they were at one moment. A clone shares everything; it costs four reference counts.
+/// All objects, as they were at one moment. A clone shares everything; it costs five reference counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     unlisted: UnlistedSecrets,
@@ -85,6 +90,7 @@ pub struct Snapshot {
     secrets: Objects<SecretState>,
     services: Objects<Arc<Service>>,
     slices: Objects<Arc<EndpointSlice>>,
+    grants: Objects<Arc<GrantSpec>>,
 }
 
 /// Shared with every snapshot until the Store changes it; then copied once, without the objects themselves.
@@ -98,6 +104,7 @@ impl Store {
             secrets: Arc::default(),
             services: Arc::default(),
             slices: Arc::default(),
+            grants: Arc::default(),
         };
         Self { objects }
     }
@@ -113,6 +120,7 @@ impl Store {
             }
             Object::Service(service) => put(&mut self.objects.services, key, service),
             Object::EndpointSlice(slice) => put(&mut self.objects.slices, key, slice),
+            Object::ReferenceGrant(_, grant) => put(&mut self.objects.grants, key, grant),
         }
     }
 
@@ -123,6 +131,7 @@ impl Store {
             Kind::WebSocketRoute => take(&mut self.objects.routes, &key),
             Kind::Service => take(&mut self.objects.services, &key),
             Kind::EndpointSlice => take(&mut self.objects.slices, &key),
+            Kind::ReferenceGrant => take(&mut self.objects.grants, &key),
             Kind::Secret => match self.objects.unlisted {
                 UnlistedSecrets::Absent => take(&mut self.objects.secrets, &key),
                 UnlistedSecrets::NotYetRead => {
@@ -130,6 +139,11 @@ impl Store {
                 }
             },
         }
+    }
+
+    /// Drops what is known of a Secret that nothing refers to any more, its key with it.
+    pub fn forget_secret(&mut self, key: &ObjectKey) {
+        take(&mut self.objects.secrets, key);
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -159,6 +173,11 @@ impl Snapshot {
     pub fn slices(&self) -> impl Iterator<Item = (&ObjectKey, &EndpointSlice)> {
         self.slices.iter().map(|(key, slice)| (key, &**slice))
     }
+
+    /// All grants, by namespace and name.
+    pub fn grants(&self) -> impl Iterator<Item = (&ObjectKey, &GrantSpec)> {
+        self.grants.iter().map(|(key, grant)| (key, &**grant))
+    }
 }
 
 fn put<T: Clone + PartialEq>(objects: &mut Objects<T>, key: ObjectKey, object: T) -> bool {
@@ -184,24 +203,31 @@ impl Object {
             },
             Self::Service(service) => reference(Kind::Service, &service.metadata),
             Self::EndpointSlice(slice) => reference(Kind::EndpointSlice, &slice.metadata),
+            Self::ReferenceGrant(key, _) => ObjectRef {
+                kind: Kind::ReferenceGrant,
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+            },
         }
     }
 }
 
 impl From<WebSocketRoute> for Object {
-    /// Keeps the claims of the status and drops its conditions, which we wrote ourselves.
+    /// Keeps the claims of the status and drops its conditions, which we wrote ourselves. Keeps the uid, so that a route that was
+    /// deleted and made again is another one, whose status is not that of the first.
     fn from(mut route: WebSocketRoute) -> Self {
         let metadata = identity(&route.metadata);
         route.metadata = ObjectMeta {
             generation: route.metadata.generation,
+            uid: route.metadata.uid.take(),
             creation_timestamp: route.metadata.creation_timestamp.take(),
             ..metadata
         };
         let claims = route.status.map(|status| status.claims);
         let claims = claims.unwrap_or_default();
         route.status = (!claims.is_empty()).then(|| WebSocketRouteStatus {
-            conditions: Vec::new(),
             claims,
+            ..WebSocketRouteStatus::default()
         });
         Self::WebSocketRoute(Arc::new(route))
     }
@@ -231,6 +257,13 @@ impl From<EndpointSlice> for Object {
             ..identity(&slice.metadata)
         };
         Self::EndpointSlice(Arc::new(slice))
+    }
+}
+
+impl From<ReferenceGrant> for Object {
+    fn from(grant: ReferenceGrant) -> Self {
+        let key = reference(Kind::ReferenceGrant, &grant.metadata).key();
+        Self::ReferenceGrant(key, Arc::new(grant.spec))
     }
 }
 
@@ -280,6 +313,7 @@ impl fmt::Display for Kind {
             Self::Secret => "Secret",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
+            Self::ReferenceGrant => "ReferenceGrant",
         })
     }
 }

@@ -12,6 +12,8 @@ pub enum ConditionType {
     Accepted,
     /// Everything that the route refers to was found and can be used.
     ResolvedRefs,
+    /// Every dataplane that was ready has taken this generation of the route.
+    Programmed,
 }
 
 /// The three states of a condition.
@@ -37,13 +39,23 @@ pub enum ConditionReason {
     ResolvedRefs,
     /// A certificate is missing, unusable, out of its time, or for other names.
     InvalidCertificateRef,
+    /// A reference leads into another namespace, and no ReferenceGrant there permits it.
+    RefNotPermitted,
     /// A Service or its port does not exist.
     BackendNotFound,
     /// The backend speaks a protocol that is not spoken here.
     UnsupportedProtocol,
     /// An endpoint's address is one that no route may reach. Not Gateway API's: it has no word for it.
     EndpointNotPermitted,
-    /// Something was not read yet.
+    /// `Programmed=True`.
+    Programmed,
+    /// The route is not served at all; `Accepted` says why.
+    Invalid,
+    /// There is no dataplane that is ready.
+    NoResources,
+    /// A dataplane cannot serve the route as it is. Not Gateway API's: it has no word for it.
+    Rejected,
+    /// Something was not read yet, or a dataplane has not answered yet.
     Pending,
 }
 
@@ -52,6 +64,7 @@ impl ConditionType {
         match self {
             Self::Accepted => "Accepted",
             Self::ResolvedRefs => "ResolvedRefs",
+            Self::Programmed => "Programmed",
         }
     }
 }
@@ -75,9 +88,14 @@ impl ConditionReason {
             Self::TlsConflict => "TLSConflict",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::InvalidCertificateRef => "InvalidCertificateRef",
+            Self::RefNotPermitted => "RefNotPermitted",
             Self::BackendNotFound => "BackendNotFound",
             Self::UnsupportedProtocol => "UnsupportedProtocol",
             Self::EndpointNotPermitted => "EndpointNotPermitted",
+            Self::Programmed => "Programmed",
+            Self::Invalid => "Invalid",
+            Self::NoResources => "NoResources",
+            Self::Rejected => "Rejected",
             Self::Pending => "Pending",
         }
     }

@@ -12,10 +12,10 @@ mod websocketroute;
 pub use definition::{custom_resource_definition, custom_resource_definition_yaml};
 pub use duration::{DurationError, DurationString};
 pub use websocketroute::{
-    BackendRef, CertificateRef, HostnameClaim, MAX_BACKEND_REFS, MAX_CERTIFICATE_REFS,
-    MAX_HOSTNAMES, MAX_MATCHES, MAX_RULES, MAX_WEIGHT, NonUpgrade, PathType, RouteMatch, RoutePath,
-    RouteRule, RouteTimeouts, RouteTls, TlsMode, WebSocketRoute, WebSocketRouteSpec,
-    WebSocketRouteStatus,
+    AddressType, BackendRef, CertificateRef, HostnameClaim, MAX_ADDRESSES, MAX_BACKEND_REFS,
+    MAX_CERTIFICATE_REFS, MAX_HOSTNAMES, MAX_MATCHES, MAX_RULES, MAX_WEIGHT, NonUpgrade, PathType,
+    RouteMatch, RoutePath, RouteRule, RouteTimeouts, RouteTls, StatusAddress, TlsMode,
+    WebSocketRoute, WebSocketRouteSpec, WebSocketRouteStatus,
 };
 
 /// The API group of every kind here.

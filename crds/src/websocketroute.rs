@@ -29,6 +29,8 @@ pub const MAX_MATCHES: usize = 64;
 pub const MAX_BACKEND_REFS: usize = 16;
 /// Highest weight of one backend.
 pub const MAX_WEIGHT: i32 = 1_000_000;
+/// Most addresses in a status, as in Gateway API.
+pub const MAX_ADDRESSES: usize = 16;
 /// Longest name of a Kubernetes object, a hostname or a rule, in bytes.
 const MAX_NAME: usize = 253;
 
@@ -47,6 +49,7 @@ const MAX_NAME: usize = 253;
     doc = "Routes WebSocket connections by hostname and path to Services.",
     printcolumn = r#"{"name":"Hostnames","type":"string","jsonPath":".spec.hostnames"}"#,
     printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#,
+    printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.conditions[?(@.type==\"Programmed\")].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -87,7 +90,7 @@ pub struct RouteTls {
     #[serde(default)]
     pub mode: TlsMode,
 
-    /// Secrets of type kubernetes.io/tls in the route's namespace, with tls.crt (leaf first, then its issuers) and tls.key.
+    /// Secrets of type kubernetes.io/tls, with tls.crt (leaf first, then its issuers) and tls.key.
     /// Several: RSA and ECDSA, or several names; the first that fits the client and the name is served. Needed with mode
     /// Terminate, forbidden with mode None. A Secret that is there but broken keeps its last good certificate in service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -103,13 +106,19 @@ pub enum TlsMode {
     None,
 }
 
-/// Names a Secret in the route's namespace.
+/// Names a Secret.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateRef {
     /// Name of the Secret.
     #[schemars(schema_with = "name_schema")]
     pub name: String,
+
+    /// Namespace of the Secret. Another one needs a ReferenceGrant there, from WebSocketRoutes of this namespace to Secrets.
+    /// Default: the route's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "namespace_schema")]
+    pub namespace: Option<String>,
 }
 
 /// Requests that match, and the backends that take them.
@@ -188,9 +197,15 @@ pub enum NonUpgrade {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendRef {
-    /// Name of a Service in the route's namespace.
+    /// Name of a Service.
     #[schemars(schema_with = "name_schema")]
     pub name: String,
+
+    /// Namespace of the Service. Another one needs a ReferenceGrant there, from WebSocketRoutes of this namespace to Services.
+    /// Default: the route's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "namespace_schema")]
+    pub namespace: Option<String>,
 
     /// Port number of the Service (not of its pods), TCP, from 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]
@@ -229,6 +244,7 @@ pub struct RouteTimeouts {
 #[serde(rename_all = "camelCase")]
 pub struct WebSocketRouteStatus {
     /// Accepted: the route is valid and holds its hostnames. ResolvedRefs: all that it refers to was found and can be used.
+    /// Programmed: every dataplane that was ready has taken this generation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -241,6 +257,31 @@ pub struct WebSocketRouteStatus {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostname"])
     )]
     pub claims: Vec<HostnameClaim>,
+
+    /// Where clients reach the dataplane: the load balancer addresses of its Service, for external-dns. Absent while it has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_ADDRESSES), extend("x-kubernetes-list-type" = "atomic"))]
+    pub addresses: Vec<StatusAddress>,
+}
+
+/// An address of the dataplane.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct StatusAddress {
+    /// IPAddress or Hostname.
+    #[serde(rename = "type")]
+    pub address_type: AddressType,
+
+    /// The address itself.
+    #[schemars(length(min = 1, max = MAX_NAME))]
+    pub value: String,
+}
+
+/// What an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum AddressType {
+    #[serde(rename = "IPAddress")]
+    IpAddress,
+    Hostname,
 }
 
 /// Since when a route claims a hostname.
@@ -328,6 +369,19 @@ fn name_schema(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-validations": validations(&[(
             &format!("self.matches('^{SUBDOMAIN}$')"),
             "must hold only lower case letters, digits, '-' and '.', and begin and end with a letter or digit",
+        )]),
+    })
+}
+
+/// A namespace: one RFC 1123 label.
+fn namespace_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 63,
+        "x-kubernetes-validations": validations(&[(
+            "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+            "must hold only lower case letters, digits and '-', and begin and end with a letter or digit",
         )]),
     })
 }

@@ -15,7 +15,7 @@ use k8s_openapi::api::discovery::v1::{self, EndpointSlice};
 use route_table::{Backend, BackendKey, Endpoint, EndpointState};
 
 use super::routes::Draft;
-use super::{Finding, LoopbackEndpoints, Reason};
+use super::{CompileConfig, Finding, LoopbackEndpoints, Reason};
 use crate::store::{ObjectKey, Snapshot};
 
 /// The label by which a slice belongs to a Service.
@@ -56,7 +56,7 @@ type Slices<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>;
 pub(super) fn resolve(
     snapshot: &Snapshot,
     drafts: &mut [Draft],
-    loopback: LoopbackEndpoints,
+    config: &CompileConfig,
 ) -> BTreeMap<BackendKey, Arc<Backend>> {
     let slices = by_service(snapshot);
     let mut resolved = BTreeMap::new();
@@ -67,7 +67,7 @@ pub(super) fn resolve(
             let resolved = match resolved.entry(key.clone()) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
-                    entry.insert(resolve_backend(snapshot, &slices, key, loopback))
+                    entry.insert(resolve_backend(snapshot, &slices, key, config))
                 }
             };
             for (reason, text) in &resolved.problems {
@@ -99,7 +99,7 @@ fn resolve_backend(
     snapshot: &Snapshot,
     slices: &Slices<'_>,
     key: &BackendKey,
-    loopback: LoopbackEndpoints,
+    config: &CompileConfig,
 ) -> Resolved {
     let object = ObjectKey {
         namespace: key.namespace.clone(),
@@ -120,7 +120,7 @@ fn resolve_backend(
     let mut endpoints = Vec::new();
     let mut refused = Vec::new();
     for slice in slices.iter().filter(|slice| slice.address_type == family) {
-        collect(slice, port, loopback, &mut endpoints, &mut refused);
+        collect(slice, port, config, &mut endpoints, &mut refused);
     }
     // An address may be in two slices while one is filled from the other; Ready sorts first and stays.
     endpoints.sort();
@@ -207,7 +207,7 @@ fn family(service: &Service, slices: &[&EndpointSlice]) -> &'static str {
 fn collect(
     slice: &EndpointSlice,
     port: &ServicePort,
-    loopback: LoopbackEndpoints,
+    config: &CompileConfig,
     endpoints: &mut Vec<Endpoint>,
     refused: &mut Vec<String>,
 ) {
@@ -230,7 +230,7 @@ fn collect(
         };
         for text in &endpoint.addresses {
             match text.parse::<IpAddr>() {
-                Ok(ip) if is_permitted(ip, loopback) => {
+                Ok(ip) if is_permitted(ip, config) => {
                     endpoints.extend(numbers.iter().map(|number| Endpoint {
                         address: SocketAddr::new(ip, *number),
                         state,
@@ -263,10 +263,17 @@ fn state(endpoint: &v1::Endpoint) -> Option<EndpointState> {
 }
 
 /// Whether a route may lead to this address. An IPv4 address in IPv6 clothes is judged as what it is.
-fn is_permitted(ip: IpAddr, loopback: LoopbackEndpoints) -> bool {
+fn is_permitted(ip: IpAddr, config: &CompileConfig) -> bool {
     let ip = ip.to_canonical();
+    if config
+        .denied_backends
+        .iter()
+        .any(|range| range.contains(&ip))
+    {
+        return false;
+    }
     if ip.is_loopback() {
-        return match loopback {
+        return match config.loopback_endpoints {
             LoopbackEndpoints::Allow => true,
             LoopbackEndpoints::Refuse => false,
         };
@@ -289,7 +296,7 @@ fn describe_refused(key: &BackendKey, mut refused: Vec<String>) -> String {
         more => format!(" and {more} more"),
     };
     format!(
-        "Service {key} has the endpoint addresses {}{more}, which no route may reach (loopback, link-local, unspecified, multicast, metadata or no IP address); remove them from its EndpointSlices",
+        "Service {key} has the endpoint addresses {}{more}, which no route may reach (loopback, link-local, unspecified, multicast, metadata, denied by the operator, or no IP address); remove them from its EndpointSlices",
         refused.join(", ")
     )
 }
@@ -300,13 +307,31 @@ mod tests {
 
     #[track_caller]
     fn check(address: &str, expected: [bool; 2]) {
-        let ip = address.parse().unwrap();
         let both = [LoopbackEndpoints::Refuse, LoopbackEndpoints::Allow];
-        assert_eq!(
-            both.map(|loopback| is_permitted(ip, loopback)),
-            expected,
-            "{address}"
-        );
+        let permitted = |loopback| is_permitted(address.parse().unwrap(), &config(loopback));
+        assert_eq!(both.map(permitted), expected, "{address}");
+    }
+
+    fn config(loopback_endpoints: LoopbackEndpoints) -> CompileConfig {
+        let denied = ["10.96.0.0/12", "fd00:96::/112"];
+        CompileConfig {
+            class: String::new(),
+            loopback_endpoints,
+            denied_backends: denied.map(|range| range.parse().unwrap()).into(),
+        }
+    }
+
+    #[test]
+    fn what_the_operator_denies_is_never_permitted() {
+        for address in [
+            "10.96.0.1",
+            "10.111.255.255",
+            "fd00:96::1",
+            "::ffff:10.96.0.1",
+        ] {
+            check(address, [false, false]);
+        }
+        check("10.112.0.1", [true, true]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::store::{ObjectKey, SecretState, Snapshot};
 #[derive(Debug, Default)]
 pub(super) struct Certificates {
     pub(super) resources: BTreeMap<CertificateKey, Arc<CertificateResource>>,
+    /// Every Secret that a route names, whether it is there or not.
+    pub(super) named: BTreeSet<ObjectKey>,
     pub(super) recheck_at: Option<Timestamp>,
 }
 
@@ -47,6 +49,7 @@ pub(super) fn resolve(snapshot: &Snapshot, drafts: &mut [Draft], now: Timestamp)
         .filter_map(|certificate| next_crossing(certificate, now));
     Certificates {
         recheck_at: crossings.min(),
+        named: secrets.keys().map(object).collect(),
         resources: used
             .into_iter()
             .filter_map(|key| {
@@ -111,7 +114,9 @@ fn check(
             SecretState::Present(secret) => match &secret.certificate {
                 Err(error) => Some((
                     Reason::CertificateInvalid,
-                    format!("{error}; mend it, its last good certificate serves on until then"),
+                    format!(
+                        "{error}; mend it; until then the last good certificate serves on, if there was one"
+                    ),
                 )),
                 Ok(certificate) => {
                     found.push(certificate);
@@ -125,7 +130,8 @@ fn check(
         }
     }
     // If one is missing, it may be the one with the name.
-    if !found.is_empty() && found.len() == draft.certificate_refs.len() {
+    let all_permitted = !draft.has(Reason::RefNotPermitted);
+    if all_permitted && !found.is_empty() && found.len() == draft.certificate_refs.len() {
         findings.extend(check_names(draft, &found));
     }
     findings

@@ -3,7 +3,8 @@
 //! In: drafts with their claims. Out: the hostnames that each may serve, and findings for those it lost. Between namespaces the
 //! oldest claim takes the name, and the loser learns nothing about the winner. Within the namespace that has it, the oldest claim
 //! with a tls block decides the TLS; the others leave it out or say the same. Neither asks whether the rest of the route is valid:
-//! a mistake in one rule must not hand a name, or its TLS, to someone else for as long as it takes to mend.
+//! a mistake in one rule must not hand a name, or its TLS, to someone else for as long as it takes to mend. If the tls block itself is
+//! the mistake, another route's certificates may serve on, but never plain text.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,14 @@ struct Decision<'a> {
     namespace: &'a str,
     /// Whose TLS it has.
     tls: Option<(&'a RouteKey, &'a HostTls)>,
+    /// An older tls block is broken. What it meant is not known, so nobody may serve the hostname without TLS until it is mended.
+    plain_is_barred: bool,
+}
+
+impl Decision<'_> {
+    fn bars(&self, tls: &HostTls) -> bool {
+        self.plain_is_barred && matches!(tls, HostTls::None)
+    }
 }
 
 /// What a draft may serve, and what it learns about the rest.
@@ -69,9 +78,12 @@ fn decide(drafts: &[Draft]) -> BTreeMap<&HostPattern, Decision<'_>> {
         let decision = decisions.entry(&claim.pattern).or_insert(Decision {
             namespace: &draft.key.namespace,
             tls: None,
+            plain_is_barred: false,
         });
         if decision.namespace == &*draft.key.namespace && decision.tls.is_none() {
-            decision.tls = draft.tls.as_ref().map(|tls| (&draft.key, tls));
+            decision.plain_is_barred |= draft.tls_is_broken;
+            let tls = draft.tls.as_ref().filter(|tls| !decision.bars(tls));
+            decision.tls = tls.map(|tls| (&draft.key, tls));
         }
     }
     decisions
@@ -102,6 +114,16 @@ fn settle_draft(draft: &Draft, decisions: &BTreeMap<&HostPattern, Decision<'_>>)
                     "spec.tls".to_owned(),
                     format!(
                         "{pattern} has the TLS of route {owner}, which comes first and differs; leave tls out, or repeat the tls of {owner}"
+                    ),
+                ));
+                continue;
+            }
+            (None, Some(own)) if decision.bars(own) => {
+                lost.push((
+                    Reason::TlsConflict,
+                    "spec.tls".to_owned(),
+                    format!(
+                        "the tls block of an older route on {pattern} cannot be used, and until it is mended the hostname is not served without TLS"
                     ),
                 ));
                 continue;

@@ -161,6 +161,7 @@ fn run(input: &Path) -> Run {
             Loopback::Refuse => LoopbackEndpoints::Refuse,
             Loopback::Allow => LoopbackEndpoints::Allow,
         },
+        denied_backends: Vec::new(),
     };
     let snapshot = store.snapshot();
     let compiled = compile(&snapshot, &config, NOW.parse::<Timestamp>().unwrap());
@@ -188,6 +189,7 @@ fn object(case: &str, kind: Option<&str>, value: Value) -> Object {
         Some("EndpointSlice") => {
             strict::<k8s_openapi::api::discovery::v1::EndpointSlice>(case, value).into()
         }
+        Some("ReferenceGrant") => strict::<crate::store::ReferenceGrant>(case, value).into(),
         other => panic!("{case}: kind {other:?}"),
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Draft {
     pub(super) claims: Vec<Claim>,
     /// Absent, or not valid.
     pub(super) tls: Option<HostTls>,
+    /// There is a tls block, and it is not valid.
+    pub(super) tls_is_broken: bool,
     /// The Secrets that the tls block names, each once, with the field that does.
     pub(super) certificate_refs: Vec<(String, CertificateKey)>,
     pub(super) rules: Vec<Rule>,
@@ -62,9 +64,12 @@ pub(super) struct Claim {
 impl Draft {
     /// Whether a field is such that nothing of the route may be served.
     pub(super) fn is_broken(&self) -> bool {
-        self.findings
-            .iter()
-            .any(|finding| finding.reason == Reason::UnsupportedValue)
+        self.has(Reason::UnsupportedValue)
+    }
+
+    pub(super) fn has(&self, reason: Reason) -> bool {
+        let mut findings = self.findings.iter();
+        findings.any(|finding| finding.reason == reason)
     }
 
     pub(super) fn is_served(&self) -> bool {
@@ -126,6 +131,7 @@ fn read_route(key: &ObjectKey, route: &WebSocketRoute) -> Draft {
         created: created.map(|created| created.0),
         claims: Vec::new(),
         tls: None,
+        tls_is_broken: false,
         certificate_refs: Vec::new(),
         rules: Vec::new(),
         backend_refs: Vec::new(),
@@ -135,6 +141,7 @@ fn read_route(key: &ObjectKey, route: &WebSocketRoute) -> Draft {
     read_hostnames(&mut draft, route);
     if let Some(tls) = &route.spec.tls {
         draft.tls = read_tls(&mut draft, tls);
+        draft.tls_is_broken = draft.tls.is_none();
     }
     let mut names = BTreeSet::new();
     let rules = draft.bounded("spec.rules", &route.spec.rules, MAX_RULES);
@@ -225,7 +232,7 @@ fn read_tls(draft: &mut Draft, tls: &RouteTls) -> Option<HostTls> {
                 let field = format!("{field}[{index}]");
                 check_name(draft, &format!("{field}.name"), &reference.name);
                 let key = CertificateKey {
-                    namespace: draft.key.namespace.clone(),
+                    namespace: namespace_of(draft, &field, reference.namespace.as_deref()),
                     secret: reference.name.as_str().into(),
                 };
                 if draft
@@ -289,10 +296,17 @@ fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<Weight
     let field = format!("{field}.backendRefs");
     let mut backends = Vec::new();
     let listed = draft.bounded(&field, &rule.backend_refs, MAX_BACKEND_REFS);
-    for (index, BackendRef { name, port, weight }) in listed.iter().enumerate() {
+    for (index, reference) in listed.iter().enumerate() {
+        let BackendRef {
+            name,
+            namespace,
+            port,
+            weight,
+        } = reference;
         let field = format!("{field}[{index}]");
         let before = draft.findings.len();
         check_name(draft, &format!("{field}.name"), name);
+        let namespace = namespace_of(draft, &field, namespace.as_deref());
         let number = u16::try_from(*port).ok().and_then(NonZeroU16::new);
         if number.is_none() {
             draft.refuse(
@@ -316,7 +330,7 @@ fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<Weight
             continue;
         }
         let backend = BackendKey {
-            namespace: draft.key.namespace.clone(),
+            namespace,
             service: name.as_str().into(),
             port,
         };
@@ -349,6 +363,15 @@ fn read_timeouts(draft: &mut Draft, field: &str, timeouts: &RouteTimeouts) -> Ti
     }
 }
 
+/// The namespace that a reference leads to: the route's own if it names none.
+fn namespace_of(draft: &mut Draft, field: &str, named: Option<&str>) -> Arc<str> {
+    let Some(named) = named else {
+        return draft.key.namespace.clone();
+    };
+    check_name(draft, &format!("{field}.namespace"), named);
+    named.into()
+}
+
 /// RFC 1123 labels joined by dots, as in the schema: names go into logs, metrics and conditions.
 fn is_name(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -375,6 +398,10 @@ fn check_name(draft: &mut Draft, field: &str, name: &str) {
 
 /// A user's text in quotes, without line ends and not at any length.
 fn shown(text: &str) -> String {
+    // Somebody put a PEM block where a name belongs: it may be a key, and findings are printed and stored.
+    if text.contains("-----") || text.contains('\n') {
+        return "the text".to_owned();
+    }
     match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
         None => format!("{text:?}"),

@@ -36,6 +36,8 @@ pub enum Reason {
     CertificateNotYetValid,
     /// None of the certificates is for the hostname.
     CertificateOtherName,
+    /// The reference leads into another namespace, and nothing there grants it.
+    RefNotPermitted,
     /// The Service does not exist.
     ServiceNotFound,
     /// The Service has no such port.
@@ -82,7 +84,7 @@ pub struct Condition {
 
 impl Reason {
     /// Every reason, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::UnsupportedValue,
         Self::HostnameConflict,
         Self::TlsConflict,
@@ -92,6 +94,7 @@ impl Reason {
         Self::CertificateExpired,
         Self::CertificateNotYetValid,
         Self::CertificateOtherName,
+        Self::RefNotPermitted,
         Self::ServiceNotFound,
         Self::PortNotFound,
         Self::UnsupportedProtocol,
@@ -112,6 +115,7 @@ impl Reason {
             Self::CertificateExpired => "CertificateExpired",
             Self::CertificateNotYetValid => "CertificateNotYetValid",
             Self::CertificateOtherName => "CertificateOtherName",
+            Self::RefNotPermitted => "RefNotPermitted",
             Self::ServiceNotFound => "ServiceNotFound",
             Self::PortNotFound => "PortNotFound",
             Self::UnsupportedProtocol => "UnsupportedProtocol",
@@ -136,6 +140,7 @@ impl Reason {
             | Self::CertificateExpired
             | Self::CertificateNotYetValid
             | Self::CertificateOtherName => (ResolvedRefs, False, To::InvalidCertificateRef),
+            Self::RefNotPermitted => (ResolvedRefs, False, To::RefNotPermitted),
             Self::ServiceNotFound | Self::PortNotFound => {
                 (ResolvedRefs, False, To::BackendNotFound)
             }

@@ -58,6 +58,7 @@ pub(super) fn render(run: &Run) -> String {
     let Compiled {
         resources,
         statuses,
+        secrets: _,
         recheck_at,
     } = &run.compiled;
     let view = View {

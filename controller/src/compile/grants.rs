@@ -1,0 +1,96 @@
+//! References into other namespaces, which need a `ReferenceGrant` there.
+//!
+//! In: drafts as they were read. Out: the same without the references that nobody granted, and a finding for each. It says nothing
+//! about the other namespace, not even whether the object exists, and nothing later looks at the reference again: it is taken out
+//! before any lookup, so that what another route refers to rightly is not served to this one.
+
+use std::collections::BTreeSet;
+
+use route_table::{BackendKey, CertificateKey, HostTls};
+
+use super::routes::Draft;
+use super::{Finding, Reason};
+use crate::store::Snapshot;
+
+/// What a route may refer to; both are of the core group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Secret,
+    Service,
+}
+
+impl Target {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Secret => "Secret",
+            Self::Service => "Service",
+        }
+    }
+}
+
+/// Takes out what is not granted.
+pub(super) fn enforce(snapshot: &Snapshot, drafts: &mut [Draft]) {
+    for draft in drafts {
+        let own = draft.key.namespace.clone();
+        let permitted = |target, namespace: &str, name: &str| {
+            *namespace == *own || is_granted(snapshot, &own, target, namespace, name)
+        };
+        let mut refused = Vec::new();
+        let mut secrets = BTreeSet::<CertificateKey>::new();
+        draft.certificate_refs.retain(|(field, key)| {
+            let keep = permitted(Target::Secret, &key.namespace, &key.secret);
+            if !keep {
+                secrets.insert(key.clone());
+                refused.push(finding(Target::Secret, field, &key.namespace));
+            }
+            keep
+        });
+        let mut services = BTreeSet::<BackendKey>::new();
+        draft.backend_refs.retain(|(field, key)| {
+            let keep = permitted(Target::Service, &key.namespace, &key.service);
+            if !keep {
+                services.insert(key.clone());
+                refused.push(finding(Target::Service, field, &key.namespace));
+            }
+            keep
+        });
+        if let Some(HostTls::Terminate { certificates }) = &mut draft.tls {
+            certificates.retain(|key| !secrets.contains(key));
+        }
+        for rule in &mut draft.rules {
+            rule.backends
+                .retain(|weighted| !services.contains(&weighted.backend));
+        }
+        draft.findings.extend(refused);
+    }
+}
+
+fn is_granted(
+    snapshot: &Snapshot,
+    from: &str,
+    target: Target,
+    namespace: &str,
+    name: &str,
+) -> bool {
+    let mut grants = snapshot
+        .grants()
+        .filter(|(key, _)| *key.namespace == *namespace);
+    grants.any(|(_, grant)| {
+        let mut froms = grant.from.iter();
+        let mut tos = grant.to.iter();
+        froms.any(|by| {
+            by.group == crds::GROUP && by.kind == "WebSocketRoute" && by.namespace == from
+        }) && tos.any(|to| {
+            let named = to.name.as_deref().is_none_or(|granted| granted == name);
+            to.group.is_empty() && to.kind == target.kind() && named
+        })
+    })
+}
+
+fn finding(target: Target, field: &str, namespace: &str) -> Finding {
+    let kind = target.kind();
+    let text = format!(
+        "namespace {namespace} does not permit references to this {kind} from WebSocketRoutes here; ask for a ReferenceGrant there, or use a {kind} of your own namespace"
+    );
+    Finding::new(Reason::RefNotPermitted, field, &text)
+}

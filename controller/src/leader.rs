@@ -1,0 +1,347 @@
+//! Who leads: one replica holds a Lease, pushes and writes statuses; the others wait.
+//!
+//! After client-go's leader election. No clock but this process's own monotonic one is compared with: a Lease is held for as long as
+//! it says after *we* last saw it change. Every write carries the resourceVersion that it is based on, so that of two writers one
+//! fails. A leader that cannot renew in time stops by itself, well before anyone may follow it: [`Standing::now`] compares with the
+//! clock, so a process that was stopped and continued finds out before its next write, whatever its tasks do first. A write of
+//! ours whose answer was lost is recognised by the identity, which no other process has.
+
+mod record;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use push::Fence;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::ObjectName;
+use crate::failure::Failure;
+use crate::health::Health;
+
+pub(crate) use record::Identity;
+use record::{Decision, Seen, decide};
+
+/// How often the holder writes the Lease: five times in [`record::LEASE_DURATION`], at the price of one small write each.
+const RENEW_EVERY: Duration = Duration::from_secs(2);
+/// How often the others read it. A follower sees a release within this time, and a killed leader is followed at the latest after
+/// this and [`record::LEASE_DURATION`]: 11 s and the time of two requests, under the 15 s that are promised.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the last successful write proves that we lead, counted from before it was sent: three tries. The rest of
+/// [`record::LEASE_DURATION`], 4 s, is for a write that began just before the end.
+const PROVEN_FOR: Duration = Duration::from_secs(6);
+/// How soon a leader tries again after a write that failed.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Longest wait for the answer to one request; a second and a third must still fit into [`PROVEN_FOR`].
+const REQUEST: Duration = Duration::from_secs(2);
+
+/// Whether this process leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leadership {
+    Follower,
+    /// With the term's fence, for `Welcome`.
+    Leader(Fence),
+}
+
+/// Where everybody else learns whether this process leads.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    leadership: watch::Receiver<Leadership>,
+    proven_until: watch::Receiver<Instant>,
+}
+
+/// Takes part in the election.
+pub(crate) struct Elector {
+    leases: Api<Lease>,
+    name: String,
+    identity: Identity,
+    seen: Option<Seen>,
+    /// Whether a write of ours may have gone through without an answer, so that `seen` is out of date.
+    uncertain: bool,
+    health: Arc<Health>,
+    leadership: watch::Sender<Leadership>,
+    proven_until: watch::Sender<Instant>,
+}
+
+/// Why a Lease was not read or written.
+#[derive(Debug, thiserror::Error)]
+enum LeaseError {
+    /// Another one wrote, created or deleted it since we read it.
+    #[error("somebody else wrote the Lease first")]
+    Conflict,
+    #[error("the API server did not answer within {REQUEST:?}")]
+    Timeout,
+    #[error(transparent)]
+    Failed(Failure),
+    #[error("the Lease has no uid or resourceVersion")]
+    Incomplete,
+}
+
+impl Standing {
+    /// What holds at this moment. Ask right before every write and every push: between two calls the time may have run out.
+    pub fn now(&self) -> Leadership {
+        if Instant::now() < *self.proven_until.borrow() {
+            self.leadership.borrow().clone()
+        } else {
+            Leadership::Follower
+        }
+    }
+
+    /// Waits until this process begins, ends or changes its term. Never returns once the election is over.
+    pub async fn changed(&mut self) {
+        if self.leadership.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Elector {
+    pub(crate) fn new(
+        client: &Client,
+        lease: &ObjectName,
+        identity: Identity,
+        health: Arc<Health>,
+    ) -> (Self, Standing) {
+        let (leadership, leadership_receiver) = watch::channel(Leadership::Follower);
+        let (proven_until, proven_receiver) = watch::channel(Instant::now());
+        let elector = Self {
+            leases: Api::namespaced(client.clone(), &lease.namespace),
+            name: lease.name.clone(),
+            identity,
+            seen: None,
+            uncertain: false,
+            health,
+            leadership,
+            proven_until,
+        };
+        let standing = Standing {
+            leadership: leadership_receiver,
+            proven_until: proven_receiver,
+        };
+        (elector, standing)
+    }
+
+    /// Runs until `stop`, then releases the Lease if we hold it. Nothing may push or write any more when `stop` is cancelled.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut failing = false;
+        loop {
+            // Never cut short: a write that went through unheard would make the release fail. It is two requests at most.
+            match self.step().await {
+                Ok(()) | Err(LeaseError::Conflict) => {
+                    if failing {
+                        tracing::info!(lease = %self.name, "the Lease can be used again");
+                        self.health.lease(None);
+                    }
+                    failing = false;
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if !failing {
+                        tracing::warn!(lease = %self.name, error, "the Lease cannot be used");
+                    }
+                    self.health.lease(Some(error));
+                    failing = true;
+                }
+            }
+            let pause = self.pause();
+            tokio::select! {
+                () = sleep_until(pause) => {}
+                () = stop.cancelled() => break,
+            }
+            self.end_if_unproven();
+        }
+        self.release().await;
+    }
+
+    /// When to look at the Lease again.
+    fn pause(&self) -> Instant {
+        let now = Instant::now();
+        if self.leads() {
+            let pause = if self.uncertain {
+                RETRY_AFTER
+            } else {
+                RENEW_EVERY
+            };
+            return (now + pause).min(*self.proven_until.borrow());
+        }
+        let expires = self.seen.as_ref().map(Seen::expires);
+        let expires = expires.filter(|expires| *expires > now);
+        expires.map_or(now + LOOK_EVERY, |expires| expires.min(now + LOOK_EVERY))
+    }
+
+    /// Reads the Lease and writes it if it is ours to write.
+    async fn step(&mut self) -> Result<(), LeaseError> {
+        if self.uncertain || !self.leads() {
+            self.look().await?;
+        }
+        let sent = Instant::now();
+        let written = match decide(self.seen.as_ref(), &self.identity, sent) {
+            Decision::Wait => {
+                self.follow("another replica holds the Lease");
+                return Ok(());
+            }
+            Decision::Create(lease) => self.create(lease).await,
+            Decision::Write(lease) => self.write(&lease).await,
+        };
+        match written {
+            Ok(lease) => self.lead(&lease, sent),
+            Err(LeaseError::Conflict) => {
+                // Whoever wrote it may lead already.
+                self.follow("another replica wrote the Lease");
+                Err(LeaseError::Conflict)
+            }
+            Err(error) => {
+                self.uncertain = true;
+                Err(error)
+            }
+        }
+    }
+
+    fn leads(&self) -> bool {
+        match &*self.leadership.borrow() {
+            Leadership::Leader(_) => true,
+            Leadership::Follower => false,
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), LeaseError> {
+        let lease = ask(self.leases.get_opt(&self.name)).await?;
+        let now = Instant::now();
+        self.seen = match lease {
+            Some(lease) => {
+                Some(Seen::new(lease, self.seen.take(), now).ok_or(LeaseError::Incomplete)?)
+            }
+            None => None,
+        };
+        self.uncertain = false;
+        Ok(())
+    }
+
+    async fn create(&self, mut lease: Lease) -> Result<Lease, LeaseError> {
+        lease.metadata.name = Some(self.name.clone());
+        ask(self.leases.create(&PostParams::default(), &lease)).await
+    }
+
+    async fn write(&self, lease: &Lease) -> Result<Lease, LeaseError> {
+        let written = ask(self
+            .leases
+            .replace(&self.name, &PostParams::default(), lease))
+        .await;
+        match written {
+            // It was deleted.
+            Err(LeaseError::Failed(failure)) if failure.code() == Some(404) => {
+                Err(LeaseError::Conflict)
+            }
+            Ok(_) | Err(_) => written,
+        }
+    }
+
+    /// The Lease says that we lead; `sent` is when we asked it to.
+    fn lead(&mut self, lease: &Lease, sent: Instant) -> Result<(), LeaseError> {
+        let seen = Seen::new(lease.clone(), None, sent).ok_or(LeaseError::Incomplete)?;
+        let leadership = Leadership::Leader(seen.fence());
+        self.seen = Some(seen);
+        self.uncertain = false;
+        // First, so that whoever is woken by the term finds it proven.
+        self.proven_until.send_replace(sent + PROVEN_FOR);
+        let begins = self.leadership.send_if_modified(|now| {
+            let changes = *now != leadership;
+            now.clone_from(&leadership);
+            changes
+        });
+        if begins
+            && let Leadership::Leader(Fence {
+                lease_uid,
+                transitions,
+            }) = leadership
+        {
+            tracing::info!(identity = %self.identity, lease_uid, transitions, "this replica leads");
+        }
+        Ok(())
+    }
+
+    fn end_if_unproven(&mut self) {
+        if Instant::now() >= *self.proven_until.borrow() {
+            self.follow("the Lease could not be renewed in time");
+        }
+    }
+
+    fn follow(&mut self, why: &'static str) {
+        let ended = self.leadership.send_if_modified(|now| {
+            let leads = *now != Leadership::Follower;
+            *now = Leadership::Follower;
+            leads
+        });
+        if ended {
+            tracing::warn!(identity = %self.identity, why, "this replica does not lead any more");
+        }
+    }
+
+    /// Gives the Lease away, so that nobody has to wait for its end. Once only: whoever waits gets it a little later.
+    async fn release(&mut self) {
+        let led = self.leads();
+        self.leadership.send_replace(Leadership::Follower);
+        let Some(seen) = self.seen.as_ref().filter(|_| led) else {
+            return;
+        };
+        match self.write(&seen.released()).await {
+            Ok(_) => tracing::info!(lease = %self.name, "the Lease is released"),
+            Err(error) => {
+                tracing::warn!(%error, "the Lease was not released; another replica waits for its end");
+            }
+        }
+    }
+}
+
+/// One request with its deadline.
+async fn ask<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, LeaseError> {
+    match timeout(REQUEST, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        // 409 also stands for a Lease that was created meanwhile.
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(LeaseError::Conflict),
+        Ok(Err(error)) => Err(LeaseError::Failed(error.into())),
+        Err(_) => Err(LeaseError::Timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_term_that_is_not_renewed_ends_by_the_clock_alone() {
+        let fence = Fence {
+            lease_uid: "u".to_owned(),
+            transitions: 3,
+        };
+        let leader = Leadership::Leader(fence);
+        let (_leadership, leadership_receiver) = watch::channel(leader.clone());
+        let (proven_until, proven_receiver) = watch::channel(Instant::now() + PROVEN_FOR);
+        let standing = Standing {
+            leadership: leadership_receiver,
+            proven_until: proven_receiver,
+        };
+        assert_eq!(standing.now(), leader);
+        advance(PROVEN_FOR / 2).await;
+        proven_until.send_replace(Instant::now() + PROVEN_FOR);
+        advance(PROVEN_FOR / 2).await;
+        assert_eq!(standing.now(), leader);
+        // No task of the elector runs here, as after SIGSTOP and SIGCONT.
+        advance(PROVEN_FOR / 2).await;
+        assert_eq!(standing.now(), Leadership::Follower);
+    }
+
+    #[test]
+    fn the_times_leave_room_for_each_other() {
+        assert!(PROVEN_FOR + REQUEST < record::LEASE_DURATION);
+        assert!(RENEW_EVERY + 2 * REQUEST <= PROVEN_FOR);
+        let takeover = record::LEASE_DURATION + LOOK_EVERY + 2 * REQUEST;
+        assert!(takeover <= Duration::from_secs(15));
+    }
+}

@@ -1,0 +1,190 @@
+//! Which routes are `Programmed`: whether every dataplane that is ready has taken this generation of a route.
+//!
+//! In: what was compiled, what each dataplane pod acknowledged, and which pods count. Out: one condition for each route. Pure but
+//! for [`Programmed`], the memory of what held once: a generation that every pod has taken stays programmed when more pods come,
+//! because they are not ready before they have a table. A rejection ends that, and so does the last pod's end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crds::conditions::{ConditionReason, ConditionStatus, ConditionType};
+use route_table::{HostTls, ResourceKey, Resources, Route, RouteKey};
+
+use crate::compile::Condition;
+use crate::delivery::{Deliveries, Delivery};
+
+/// Most rejections that the message of a condition names.
+const MAX_NAMED: usize = 3;
+
+/// What is remembered of each route.
+#[derive(Debug, Default)]
+pub struct Programmed {
+    routes: BTreeMap<RouteKey, Memory>,
+}
+
+#[derive(Debug, Clone)]
+struct Memory {
+    uid: Arc<str>,
+    generation: Option<i64>,
+    /// The first sequence that has this generation.
+    sequence: u64,
+    /// Whether every pod that counted has taken it.
+    taken: bool,
+}
+
+/// A generation of a route, as it was compiled.
+#[derive(Debug, Clone, Copy)]
+pub struct Generation<'a> {
+    pub key: &'a RouteKey,
+    pub uid: &'a Arc<str>,
+    pub generation: Option<i64>,
+    /// Whether the route's status in the API says already that this generation is programmed; an earlier leader's proof.
+    pub recorded: bool,
+}
+
+/// What all routes are judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Of the output that the generations are from.
+    pub sequence: u64,
+    pub resources: &'a Resources,
+    pub deliveries: &'a Deliveries,
+    /// The Ready, non-terminating pods of the dataplane Service; nothing if they are not known yet.
+    pub pods: Option<&'a BTreeSet<Arc<str>>>,
+}
+
+impl Programmed {
+    /// The condition of each route, in the order of the routes. Forgets routes that are not among them.
+    pub fn judge<'a>(
+        &mut self,
+        generations: impl Iterator<Item = Generation<'a>>,
+        facts: Facts<'_>,
+    ) -> BTreeMap<RouteKey, Condition> {
+        let mut known = std::mem::take(&mut self.routes);
+        let mut conditions = BTreeMap::new();
+        for generation in generations {
+            let key = generation.key;
+            let mut memory = remember(known.remove(key), generation, facts.sequence);
+            let condition = judge_route(key, &mut memory, facts);
+            self.routes.insert(key.clone(), memory);
+            conditions.insert(key.clone(), condition);
+        }
+        conditions
+    }
+}
+
+/// What is known of this very generation, or a new memory of it.
+fn remember(known: Option<Memory>, generation: Generation<'_>, sequence: u64) -> Memory {
+    let Generation {
+        key: _,
+        uid,
+        generation,
+        recorded,
+    } = generation;
+    known
+        .filter(|known| known.uid == *uid && known.generation == generation)
+        .unwrap_or_else(|| Memory {
+            uid: uid.clone(),
+            generation,
+            sequence,
+            taken: recorded,
+        })
+}
+
+fn judge_route(key: &RouteKey, memory: &mut Memory, facts: Facts<'_>) -> Condition {
+    use ConditionStatus::{False, Unknown};
+    let Some(route) = facts.resources.routes.get(key) else {
+        memory.taken = false;
+        let text = "The route is not served; the condition Accepted says why";
+        return condition(False, ConditionReason::Invalid, text);
+    };
+    let Some(pods) = facts.pods else {
+        return if memory.taken {
+            programmed()
+        } else {
+            let text = "The pods of the dataplane Service are not known yet";
+            condition(Unknown, ConditionReason::Pending, text)
+        };
+    };
+    if pods.is_empty() {
+        memory.taken = false;
+        let text = "No pod of the dataplane is ready; see its Deployment";
+        return condition(False, ConditionReason::NoResources, text);
+    }
+    let answers = || pods.iter().map(|pod| (pod, facts.deliveries.get(pod)));
+    let rejections = rejections(key, route, answers());
+    if !rejections.is_empty() {
+        memory.taken = false;
+        return condition(False, ConditionReason::Rejected, &describe(&rejections));
+    }
+    let took = |delivery: &Delivery| delivery.complete && delivery.sequence >= memory.sequence;
+    if answers().all(|(_, delivery)| delivery.is_some_and(took)) {
+        memory.taken = true;
+    }
+    if memory.taken {
+        return programmed();
+    }
+    let text = "Not every pod of the dataplane has taken this generation yet";
+    condition(Unknown, ConditionReason::Pending, text)
+}
+
+/// What the pods reject of a route and of what it refers to, without the pods' names: a rolling update would rewrite the message
+/// with each pod.
+fn rejections<'a>(
+    key: &RouteKey,
+    route: &Route,
+    answers: impl Iterator<Item = (&'a Arc<str>, Option<&'a Delivery>)>,
+) -> BTreeSet<String> {
+    let parts = parts(key, route);
+    let rejected = answers
+        .filter_map(|(_, delivery)| delivery)
+        .flat_map(|delivery| &delivery.rejected);
+    rejected
+        .filter(|(key, _)| parts.contains(key))
+        .map(|(key, reason)| format!("{key}: {reason}"))
+        .collect()
+}
+
+/// The route and everything that it refers to.
+fn parts(key: &RouteKey, route: &Route) -> BTreeSet<ResourceKey> {
+    let mut parts = BTreeSet::from([ResourceKey::Route(key.clone())]);
+    for rule in &route.rules {
+        let backends = rule.backends.iter();
+        parts.extend(backends.map(|weighted| ResourceKey::Backend(weighted.backend.clone())));
+    }
+    for hostname in &route.hostnames {
+        match &hostname.tls {
+            HostTls::Terminate { certificates } => {
+                parts.extend(certificates.iter().cloned().map(ResourceKey::Certificate));
+            }
+            HostTls::None => {}
+        }
+    }
+    parts
+}
+
+fn describe(rejections: &BTreeSet<String>) -> String {
+    let named = rejections.iter().take(MAX_NAMED).map(String::as_str);
+    let text = named.collect::<Vec<_>>().join(". ");
+    match rejections.len().saturating_sub(MAX_NAMED) {
+        0 => format!("A dataplane rejects {text}"),
+        more => format!("A dataplane rejects {text}. And {more} more"),
+    }
+}
+
+fn programmed() -> Condition {
+    let text = "Every pod of the dataplane that was ready has taken this generation";
+    condition(ConditionStatus::True, ConditionReason::Programmed, text)
+}
+
+fn condition(status: ConditionStatus, reason: ConditionReason, message: &str) -> Condition {
+    Condition {
+        condition_type: ConditionType::Programmed,
+        status,
+        reason,
+        message: message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! A call: leader? token? then a session of its own.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::stream::poll_fn;
+use futures_util::{Stream, StreamExt};
+use push::wire::push_server::Push;
+use push::wire::{FromController, FromDataplane};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Shared;
+use super::connection::Progress;
+use super::gate::Admission;
+use super::limits::PARTS_AHEAD;
+use super::refusal::Refusal;
+use super::session::{Ended, Session, leads};
+use crate::leader::Leadership;
+
+/// The calls of one connection.
+pub(super) struct Calls {
+    pub(super) shared: Arc<Shared>,
+    pub(super) peer: IpAddr,
+    /// Taken by the stream.
+    pub(super) admission: Mutex<Option<Admission>>,
+    pub(super) progress: Arc<Progress>,
+}
+
+/// What a stream sends.
+pub(super) type Message = Result<FromController, Status>;
+
+#[tonic::async_trait]
+impl Push for Calls {
+    type ConnectStream = Pin<Box<dyn Stream<Item = Message> + Send>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<FromDataplane>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let begun = self.begin(request).await;
+        begun.map(Response::new).map_err(|refusal| {
+            self.shared.metrics.refused(&refusal);
+            tracing::debug!(peer = %self.peer, reason = %refusal, "a call to the push server was refused");
+            refusal.status()
+        })
+    }
+}
+
+impl Calls {
+    /// Whether this replica leads comes first: dataplanes ask all replicas, and one review is enough.
+    async fn begin(
+        &self,
+        request: Request<Streaming<FromDataplane>>,
+    ) -> Result<<Self as Push>::ConnectStream, Refusal> {
+        let shared = &self.shared;
+        let fence = match shared.standing.now() {
+            Leadership::Follower => return Err(Refusal::NotLeader),
+            Leadership::Leader(fence) => fence,
+        };
+        let (metadata, _, inbound) = request.into_parts();
+        let pod = shared.tokens.prove(&metadata, self.peer).await?;
+        let mut admission = self
+            .admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut admission = admission.take().ok_or(Refusal::SecondStream)?;
+        admission.prove();
+        self.progress.proven.cancel();
+
+        let (outbound, mut messages) = mpsc::channel(PARTS_AHEAD);
+        let standing = shared.standing.clone();
+        let term = fence.clone();
+        let session = Session {
+            shared: shared.clone(),
+            pod,
+            fence,
+            inbound,
+            outbound,
+        };
+        let over = self.progress.over.clone();
+        shared.tasks.spawn(async move {
+            let _over = over.drop_guard();
+            let _admission = admission;
+            session.run().await;
+        });
+        // Asked again when HTTP/2 takes the message: one that waited while leadership was lost is not sent.
+        let messages = poll_fn(move |context| messages.poll_recv(context));
+        let messages = messages.map(move |message| {
+            if message.is_ok() && !leads(&standing, &term) {
+                return Err(Ended::LeadershipLost.status());
+            }
+            message
+        });
+        Ok(Box::pin(messages))
+    }
+}

@@ -1,0 +1,302 @@
+//! Writes the status of every route: the leader alone, by server-side apply, only what changed, not faster than [`EVERY`].
+//!
+//! In: outputs, deliveries, the fleet, and the statuses as they stand. Out: patches. After a change everything is compared
+//! (`turn` says when); what differs waits in order of key and is written one by one, each with a new look at whether we still lead. A
+//! route that is gone, or another one of its name, is left alone. When we begin to lead, everything is written again.
+
+mod turn;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use route_table::RouteKey;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::decode::{Observed, observed, typed};
+use crate::delivery::Deliveries;
+use crate::desired::{Desired, is_recorded_programmed};
+use crate::failure::Failure;
+use crate::fleet::Fleet;
+use crate::health::Health;
+use crate::leader::{Leadership, Standing};
+use crate::observed::{ObservedSender, ObservedStatuses};
+use crate::output::Output;
+use crate::programmed::{Facts, Generation, Programmed};
+use crate::store::ObjectKey;
+use turn::Turn;
+
+/// Least time between two writes: 10,000 routes take 100 s, and an API server has far more than 100 small writes a second.
+const EVERY: Duration = Duration::from_millis(10);
+/// How soon to look at statuses that changed in the API: most of these are our own writes, which need no look.
+const OTHERS: Duration = Duration::from_secs(2);
+/// Longest wait for one answer: a write that began while we led must be over before anyone else leads.
+const REQUEST: Duration = Duration::from_secs(3);
+/// Waits after the API server refused or gave no answer.
+const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(8)];
+
+/// What the statuses are made of.
+pub(crate) struct Inputs {
+    pub(crate) outputs: watch::Receiver<Option<Arc<Output>>>,
+    pub(crate) deliveries: watch::Receiver<Arc<Deliveries>>,
+    pub(crate) fleet: watch::Receiver<Arc<Fleet>>,
+    pub(crate) observed: watch::Receiver<ObservedStatuses>,
+    pub(crate) standing: Standing,
+}
+
+/// The writer.
+pub(crate) struct StatusWriter {
+    client: Client,
+    params: PatchParams,
+    inputs: Inputs,
+    observed: ObservedSender,
+    health: Arc<Health>,
+    plan: Plan,
+    backoff: Backoff,
+    /// No write before.
+    not_before: Instant,
+}
+
+/// What to write. It begins anew with every term.
+#[derive(Debug, Default)]
+struct Plan {
+    programmed: Programmed,
+    /// What was written in this term, and the version that the route had then.
+    sent: BTreeMap<RouteKey, (Arc<Desired>, u64)>,
+    pending: BTreeMap<RouteKey, Arc<Desired>>,
+    /// The last one written: every route gets its turn, however often the first ones change.
+    last: Option<RouteKey>,
+}
+
+impl Plan {
+    /// Compares everything.
+    fn compare(
+        &mut self,
+        output: &Output,
+        deliveries: &Deliveries,
+        fleet: &Fleet,
+        observed: &ObservedStatuses,
+    ) {
+        let standing = |key: &RouteKey, uid: &Arc<str>| {
+            observed.get(key).filter(|observed| observed.uid == *uid)
+        };
+        let generations = output.statuses.iter().map(|(key, report)| {
+            let generation = report.status.observed_generation;
+            let observed = standing(key, &report.uid);
+            Generation {
+                key,
+                uid: &report.uid,
+                generation,
+                recorded: observed
+                    .is_some_and(|observed| is_recorded_programmed(observed, generation)),
+            }
+        });
+        let facts = Facts {
+            sequence: output.sequence,
+            resources: &output.resources,
+            deliveries,
+            pods: fleet.pods.as_ref(),
+        };
+        let mut programmed = self.programmed.judge(generations, facts);
+        self.sent.retain(|key, _| output.statuses.contains_key(key));
+        self.pending.clear();
+        for (key, report) in &*output.statuses {
+            // Otherwise the object was replaced, which the next output will know.
+            let Some(observed) = standing(key, &report.uid) else {
+                continue;
+            };
+            let desired = Desired::new(report, programmed.remove(key), fleet.addresses.as_ref());
+            let stands = self.sent.get(key).is_some_and(|(sent, version)| {
+                // Somebody else's write since then counts only if it changed something of ours.
+                sent.is_same(&desired)
+                    && (observed.version <= *version || !desired.differs(observed))
+            });
+            if !stands {
+                self.pending.insert(key.clone(), Arc::new(desired));
+            }
+        }
+    }
+
+    /// Takes the next one to write.
+    fn next(&mut self) -> Option<(RouteKey, Arc<Desired>)> {
+        let after = self.last.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.pending.range((after, Bound::Unbounded)).next();
+        let key = next
+            .or_else(|| self.pending.first_key_value())
+            .map(|(key, _)| key.clone())?;
+        let desired = self.pending.remove(&key)?;
+        self.last = Some(key.clone());
+        Some((key, desired))
+    }
+}
+
+/// What became of one write.
+enum Written {
+    Done(Option<Observed>),
+    /// The route is gone, or another one.
+    Gone,
+    /// The API server will never take it as it is.
+    Invalid(Failure),
+    Failed(Failure),
+}
+
+impl StatusWriter {
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        inputs: Inputs,
+        observed: ObservedSender,
+        health: Arc<Health>,
+    ) -> Self {
+        // The namespace of the installation: two of them must not take each other for the same writer.
+        let manager = format!("ws-ingress.dev/controller/{namespace}");
+        Self {
+            client,
+            params: PatchParams::apply(&manager).force(),
+            inputs,
+            observed,
+            health,
+            plan: Plan::default(),
+            backoff: Backoff::new(RETRY[0], RETRY[1]),
+            not_before: Instant::now(),
+        }
+    }
+
+    /// Runs until `stop`; a write that has begun is finished.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut turn = Turn::new();
+        loop {
+            let waiting = !self.plan.pending.is_empty();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.inputs.standing.changed() => {
+                    self.plan = Plan::default();
+                    self.recovered();
+                    turn.due(Duration::ZERO);
+                }
+                Ok(()) = self.inputs.outputs.changed() => turn.due(Duration::ZERO),
+                Ok(()) = self.inputs.deliveries.changed() => turn.due(Duration::ZERO),
+                Ok(()) = self.inputs.fleet.changed() => turn.due(Duration::ZERO),
+                Ok(()) = self.inputs.observed.changed() => turn.due(OTHERS),
+                () = turn.reached() => {
+                    let began = Instant::now();
+                    self.compare();
+                    turn.done(began);
+                }
+                () = sleep_until(self.not_before), if waiting => self.write_next().await,
+            }
+        }
+    }
+
+    fn leads(&self) -> bool {
+        match self.inputs.standing.now() {
+            Leadership::Leader(_) => true,
+            Leadership::Follower => false,
+        }
+    }
+
+    fn compare(&mut self) {
+        let output = self.inputs.outputs.borrow().clone();
+        let Some(output) = output.filter(|_| self.leads()) else {
+            self.plan.pending.clear();
+            return;
+        };
+        let deliveries = self.inputs.deliveries.borrow().clone();
+        let fleet = self.inputs.fleet.borrow().clone();
+        let observed = self.inputs.observed.borrow();
+        self.plan.compare(&output, &deliveries, &fleet, &observed);
+    }
+
+    async fn write_next(&mut self) {
+        self.not_before = Instant::now() + EVERY;
+        if !self.leads() {
+            self.plan.pending.clear();
+            return;
+        }
+        let Some((key, desired)) = self.plan.next() else {
+            return;
+        };
+        let observed = self.inputs.observed.borrow().get(&key).cloned();
+        let Some(observed) = observed.filter(|observed| observed.uid == desired.uid) else {
+            return;
+        };
+        let patch = desired.patch(&key, &observed, Timestamp::now());
+        let written = self.write(&key, &patch).await;
+        self.health.metrics.status_write(written.label());
+        match written {
+            Written::Done(seen) => {
+                self.recovered();
+                let version = seen.as_ref().map_or(observed.version, |seen| seen.version);
+                if let Some(seen) = seen {
+                    self.observed.saw(&object_key(&key), seen);
+                }
+                self.plan.sent.insert(key, (desired, version));
+            }
+            Written::Gone => self.recovered(),
+            Written::Invalid(failure) => {
+                tracing::warn!(route = %key, error = %failure, "the API server does not take the status; is the CustomResourceDefinition older than the controller?");
+                self.plan.sent.insert(key, (desired, observed.version));
+            }
+            Written::Failed(failure) => {
+                self.not_before = Instant::now() + self.backoff.next();
+                self.health.statuses_failed(&failure);
+                self.plan.pending.insert(key, desired);
+            }
+        }
+    }
+
+    fn recovered(&mut self) {
+        self.backoff.reset();
+        self.health.statuses_written();
+    }
+
+    async fn write(&self, key: &RouteKey, patch: &serde_json::Value) -> Written {
+        let resource = ApiResource::erase::<crds::WebSocketRoute>(&());
+        let routes =
+            Api::<DynamicObject>::namespaced_with(self.client.clone(), &key.namespace, &resource);
+        let patch = Patch::Apply(patch);
+        let request = routes.patch_status(&key.name, &self.params, &patch);
+        let failure = match timeout(REQUEST, request).await {
+            Ok(Ok(object)) => {
+                let route = typed::<crds::WebSocketRoute>(object).ok();
+                return Written::Done(route.as_ref().map(observed));
+            }
+            Ok(Err(error)) => Failure::from(error),
+            Err(_) => Failure::Timeout(REQUEST),
+        };
+        match failure.code() {
+            Some(404 | 409) => Written::Gone,
+            Some(400 | 422) => Written::Invalid(failure),
+            Some(_) | None => Written::Failed(failure),
+        }
+    }
+}
+
+impl Written {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "written",
+            Self::Gone => "gone",
+            Self::Invalid(_) => "invalid",
+            Self::Failed(failure) if failure.code() == Some(403) => "forbidden",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+fn object_key(key: &RouteKey) -> ObjectKey {
+    ObjectKey {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
