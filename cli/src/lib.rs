@@ -2,7 +2,9 @@
 //! compiles them, `dataplane` serves them, `standalone` wires the three.
 
 pub mod args;
+mod classes;
 mod findings;
 mod manifests;
 pub mod output;
+mod quoting;
 pub mod standalone;

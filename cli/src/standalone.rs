@@ -21,9 +21,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::args::Standalone;
+use crate::classes::Others;
 use crate::findings::Findings;
 use crate::manifests::{self, Change, Notice, Roots};
 use crate::output::{announce, report};
+use crate::quoting::printable;
 
 /// Longest sleep towards a time on the wall clock, which may be set or stand still while the machine sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
@@ -92,6 +94,9 @@ struct Compiler {
     held: BTreeSet<ObjectRef>,
     publisher: Publisher,
     findings: Findings,
+    others: Others,
+    /// How many manifest files were read.
+    files: usize,
     recheck_at: Option<Timestamp>,
 }
 
@@ -107,6 +112,8 @@ impl Compiler {
             held: BTreeSet::new(),
             publisher: Publisher::new(tables),
             findings: Findings::default(),
+            others: Others::default(),
+            files: 0,
             recheck_at: None,
         }
     }
@@ -132,11 +139,16 @@ impl Compiler {
 
     /// Brings the Store to what the files hold. Returns whether a compile could come out differently.
     fn take(&mut self, change: Change) -> bool {
-        let Change { objects, notices } = change;
+        let Change {
+            objects,
+            files,
+            notices,
+        } = change;
+        self.files = files;
         for notice in notices {
             match notice {
                 Notice::Wrong { .. } | Notice::Mended { .. } => report(&notice.to_string()),
-                Notice::Ignored { .. } => tracing::info!("{notice}"),
+                Notice::Ignored { .. } => tracing::info!("{}", printable(&notice.to_string())),
             }
         }
         let now: BTreeSet<ObjectRef> = objects.keys().cloned().collect();
@@ -152,12 +164,19 @@ impl Compiler {
     }
 
     fn publish(&mut self, now: Timestamp) {
-        let compiled = compile(&self.store.snapshot(), &self.config, now);
+        let snapshot = self.store.snapshot();
+        let class = &self.config.class;
+        for line in self.others.update(&snapshot, class) {
+            tracing::info!("{line}");
+        }
+        let compiled = compile(&snapshot, &self.config, now);
         self.recheck_at = compiled.recheck_at;
         let published = self.publisher.publish(&compiled.resources);
+        let nothing = compiled.statuses.is_empty();
+        let nothing = nothing.then(|| self.others.nothing(class, self.files));
         for line in self
             .findings
-            .update(&compiled.statuses, &published.rejected)
+            .update(&compiled.statuses, &published.rejected, nothing)
         {
             report(&line);
         }

@@ -1,10 +1,14 @@
 //! One file's text -> objects of the four kinds, or the fields that are wrong.
 //!
 //! Strict where the API types are lenient: an unknown field is an error here, because nothing else would ever show a misspelt
-//! one. What the author did not write is filled in as the API server would: namespace `default`. Kinds that ws-ingress does not read (a Deployment beside its Service) are ignored and named once.
+//! one. Names are those that the API server takes, and what the author did not write is filled in as it would: namespace `default`.
+//! Kinds that ws-ingress does not read (a Deployment beside its Service) are ignored and named once.
 //!
 //! No error about a Secret repeats anything of it but well-known field names: a slip of indentation makes key bytes a field name
-//! as easily as a value.
+//! as easily as a value. An error about another object repeats a value only if it cannot be a key (`quoting`, `problem`).
+//!
+//! The file's text and the tree of a document are wiped when they are dropped, and `controller` wipes the Secret that comes out.
+//! Not wiped are the parser's buffers and the JSON between tree and Secret, which live while the file is decoded.
 
 use std::collections::BTreeSet;
 
@@ -16,10 +20,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::documents::{Document, split};
+use super::name::Form;
 use super::node::{Content, Node, Step, SyntaxError};
 use super::problem::{
-    Problem, clean, display, ignored_steps, is_well_known, tracked_steps, type_problem,
+    Problem, Quoting, display, ignored_steps, is_well_known, tracked_steps, type_problem,
 };
+use crate::quoting::{clean, may_be_key, may_quote};
 
 /// What a file holds.
 #[derive(Debug, Default)]
@@ -55,7 +61,11 @@ const KINDS: [(Kind, &str, &str); 5] = [
 
 /// Decodes every document of a file, or says everything that is wrong with it.
 pub(super) fn decode(text: &str) -> Result<Decoded, Vec<Problem>> {
-    let private = may_hold_key(text);
+    let quoting = if may_hold_key(text) {
+        Quoting::Nothing
+    } else {
+        Quoting::Harmless
+    };
     let mut decoded = Decoded::default();
     let mut problems = Vec::new();
     for document in split(text) {
@@ -63,12 +73,13 @@ pub(super) fn decode(text: &str) -> Result<Decoded, Vec<Problem>> {
             Ok(root) => {
                 let mut reader = Reader {
                     document: &document,
+                    quoting,
                     decoded: &mut decoded,
                     problems: &mut problems,
                 };
                 reader.object(&root, &mut Vec::new());
             }
-            Err(error) => problems.push(syntax_problem(&document, &error, private)),
+            Err(error) => problems.push(syntax_problem(&document, &error, quoting)),
         }
     }
     if problems.is_empty() {
@@ -86,8 +97,8 @@ fn may_hold_key(text: &str) -> bool {
         .any(|sign| text.contains(sign))
 }
 
-fn syntax_problem(document: &Document<'_>, error: &SyntaxError, private: bool) -> Problem {
-    let what = if private {
+fn syntax_problem(document: &Document<'_>, error: &SyntaxError, quoting: Quoting) -> Problem {
+    let what = if quoting == Quoting::Nothing || may_be_key(&error.message) {
         "not valid YAML (the reason is left out, because the file may hold a private key)"
             .to_owned()
     } else {
@@ -105,6 +116,7 @@ fn syntax_problem(document: &Document<'_>, error: &SyntaxError, private: bool) -
 /// Reads one document; a `List` makes it go deeper.
 struct Reader<'a> {
     document: &'a Document<'a>,
+    quoting: Quoting,
     decoded: &'a mut Decoded,
     problems: &'a mut Vec<Problem>,
 }
@@ -150,7 +162,7 @@ impl Reader<'_> {
             Ok(None) => {
                 self.decoded
                     .ignored
-                    .insert(clean(&format!("{version} {kind}")));
+                    .insert(format!("{} {}", word(version), word(kind)));
             }
             Err((what, mend)) => self.problem(node, path, &what, &mend),
         }
@@ -173,18 +185,8 @@ impl Reader<'_> {
         }
     }
 
-    fn known(&mut self, kind: Kind, node: &Node, path: &mut Vec<Step>) {
-        let steps = ["metadata", "name"].map(|key| Step::Key(key.to_owned()));
-        let at = node.nearest(&steps);
-        if node
-            .get("metadata")
-            .and_then(|metadata| metadata.get("name"))
-            .and_then(Node::text)
-            .is_none_or(str::is_empty)
-        {
-            path.extend(steps.clone());
-            self.problem(at, path, "missing, or not text", "give the object a name");
-            path.truncate(path.len() - steps.len());
+    fn known(&mut self, kind: Kind, node: &Node, path: &[Step]) {
+        if !self.is_named(kind, node, path) {
             return;
         }
         let object = match kind {
@@ -201,6 +203,32 @@ impl Reader<'_> {
         self.decoded
             .objects
             .extend(object.map(|object| (self.document.number, object)));
+    }
+
+    /// Whether the object has a name, and it and the namespace are such as the API server takes.
+    fn is_named(&mut self, kind: Kind, node: &Node, path: &[Step]) -> bool {
+        let text = |key| node.get("metadata")?.get(key)?.text();
+        let form = match kind {
+            Kind::Service => Form::Label,
+            Kind::WebSocketRoute | Kind::Secret | Kind::EndpointSlice | Kind::List => {
+                Form::Subdomain
+            }
+        };
+        let wrong = match (text("name"), text("namespace")) {
+            (None | Some(""), _) => ("name", "missing, or not text", "give the object a name"),
+            (Some(name), _) if !form.fits(name) => ("name", "not a name of an object", form.mend()),
+            // An empty one is `default`; what is not text is told with the other types.
+            (_, Some(namespace)) if !namespace.is_empty() && !Form::Label.fits(namespace) => {
+                let mend = Form::Label.mend();
+                ("namespace", "not a name of a namespace", mend)
+            }
+            _ => return true,
+        };
+        let (key, what, mend) = wrong;
+        let steps = ["metadata", key].map(|key| Step::Key(key.to_owned()));
+        let at = node.nearest(&steps);
+        self.problem(at, &[path, &steps].concat(), what, mend);
+        false
     }
 
     fn typed<T: DeserializeOwned>(&mut self, kind: Kind, node: &Node, path: &[Step]) -> Option<T> {
@@ -232,7 +260,8 @@ impl Reader<'_> {
             Err(error) => {
                 let error: serde_json::Error = error;
                 let steps = tracked_steps(&track.path());
-                let (what, mend) = type_problem(&error.to_string(), node.nearest(&steps));
+                let found = node.nearest(&steps);
+                let (what, mend) = type_problem(&error.to_string(), &steps, found, self.quoting);
                 self.field_problem(kind, node, path, &steps, &what, mend);
                 None
             }
@@ -292,6 +321,11 @@ fn supported() -> String {
     format!("what is read: {}", kinds.join(", "))
 }
 
+/// A version or a kind, which may be anything.
+fn word(text: &str) -> &str {
+    if may_quote(text) { text } else { "(left out)" }
+}
+
 /// `Ok(None)` for a kind of somebody else; an error for what was meant to be one of ours.
 fn kind_of(version: &str, kind: &str) -> Result<Option<Kind>, (String, String)> {
     let group = |version: &str| {
@@ -309,7 +343,7 @@ fn kind_of(version: &str, kind: &str) -> Result<Option<Kind>, (String, String)> 
         let ours =
             same_kind && (group(version) == group(known_version) || known == Kind::WebSocketRoute);
         if ours || (group(version) == crds::GROUP && known == Kind::WebSocketRoute) {
-            let what = format!("unknown kind {kind} of {version}");
+            let what = format!("unknown kind {} of {}", word(kind), word(version));
             return Err((
                 what,
                 format!("write apiVersion: {known_version} and kind: {known_kind}"),
@@ -330,5 +364,7 @@ fn default_namespace(object: &mut Value) {
     }
 }
 
+#[cfg(test)]
+mod keys;
 #[cfg(test)]
 mod tests;

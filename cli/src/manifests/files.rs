@@ -3,13 +3,17 @@
 //! Files named `*.yaml` and `*.yml` count, in folders at any depth; a file named on the command line counts whatever its name.
 //! Names that begin with `.` are skipped: editors' swap files, and the `..data` of a mounted `ConfigMap` or Secret, whose visible
 //! names are symlinks into it. Symlinks are followed; a loop is reported, and a file that is reached twice counts once. What
-//! could not be listed is said apart, because a file that is missing there is not known to be gone.
+//! could not be listed or looked at is said apart, because a file that is missing there is not known to be gone. Text may hold
+//! private keys and is wiped when it is dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use notify::RecursiveMode;
+use zeroize::Zeroizing;
 
 /// Largest file. An export of 10 000 endpoints is 3 MB.
 const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
@@ -43,14 +47,14 @@ pub(crate) struct RootError {
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) files: BTreeMap<PathBuf, Contents>,
-    /// Folders that could not be listed, and why. Nothing is known of what is below.
+    /// Folders that could not be listed, and what could not even be looked at, and why. Nothing is known of it and what is below.
     pub(super) unlisted: BTreeMap<PathBuf, String>,
 }
 
 /// What a file held at that look.
-#[derive(Debug, Hash)]
+#[derive(Debug)]
 pub(super) enum Contents {
-    Text(String),
+    Text(Zeroizing<String>),
     /// It is there, or may be, but could not be read.
     Unreadable(String),
     /// Named on the command line and not there: evidence, but worth a word.
@@ -73,15 +77,21 @@ impl Roots {
             .map(Self)
     }
 
-    /// The folders in which names may come and go.
-    pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
+    /// The folders in which names may come and go. Beside a file there may be anything, a whole home folder: only its name counts.
+    pub(super) fn folders(&self) -> impl Iterator<Item = (&Path, RecursiveMode)> {
         self.0.iter().map(|root| {
             if root.folder {
-                &root.path
+                (&*root.path, RecursiveMode::Recursive)
             } else {
-                parent(&root.path)
+                (parent(&root.path), RecursiveMode::NonRecursive)
             }
         })
+    }
+
+    /// Whether a file of that name may be one that is read. A log beside the manifests is not.
+    pub(super) fn may_read(&self, path: &Path) -> bool {
+        let named = |root: &Root| root.path.file_name() == path.file_name();
+        is_manifest(path) || self.0.iter().any(named)
     }
 
     pub(super) fn scan(&self) -> Scan {
@@ -105,6 +115,16 @@ impl Scan {
     /// Whether a file that was not found is known to be gone.
     pub(super) fn proves_absence_of(&self, file: &Path) -> bool {
         !self.unlisted.keys().any(|folder| file.starts_with(folder))
+    }
+}
+
+impl Hash for Contents {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Text(text) => (0, text.as_str()).hash(state),
+            Self::Unreadable(why) => (1, why).hash(state),
+            Self::Gone => 2.hash(state),
+        }
     }
 }
 
@@ -167,13 +187,12 @@ impl Walk {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => self.folder(path),
             Ok(_) if is_manifest(path) => self.file(path),
-            // Gone since it was listed, or a symlink to nowhere. The second is a file that cannot be read.
-            Err(error) if is_manifest(path) && fs::symlink_metadata(path).is_ok() => {
-                self.scan
-                    .files
-                    .insert(path.to_owned(), Contents::Unreadable(error.to_string()));
-            }
-            Ok(_) | Err(_) => {}
+            Ok(_) => {}
+            // Removed since it was listed, which is evidence. Everything else is not: a symlink to nowhere, a folder that may
+            // be listed and not entered, a disk that does not answer.
+            Err(_) if is_absent(path) => {}
+            // It may be a file that was read before, or, whatever its name, a folder of such files.
+            Err(error) => self.unlisted(path, &format!("{error}; mend or remove it")),
         }
     }
 
@@ -218,9 +237,11 @@ fn names(folder: &Path) -> io::Result<BTreeSet<std::ffi::OsString>> {
 
 /// Whether the name is gone from a folder that is there. A symlink to nowhere is still a name.
 fn is_gone(path: &Path) -> bool {
-    let absent = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
-    fs::symlink_metadata(path).is_err_and(absent)
-        && fs::metadata(parent(path)).is_ok_and(|metadata| metadata.is_dir())
+    is_absent(path) && fs::metadata(parent(path)).is_ok_and(|metadata| metadata.is_dir())
+}
+
+fn is_absent(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// The folder that `path` is in.
@@ -237,7 +258,7 @@ fn is_manifest(path: &Path) -> bool {
         .is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
-fn read(path: &Path, left: u64) -> Result<String, String> {
+fn read(path: &Path, left: u64) -> Result<Zeroizing<String>, String> {
     // Before it is opened: a named pipe would wait for its writer for ever.
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
     if !metadata.is_file() {
@@ -247,7 +268,9 @@ fn read(path: &Path, left: u64) -> Result<String, String> {
         );
     }
     let limit = left.min(MAX_FILE_BYTES);
-    let mut bytes = Vec::new();
+    // Room for all of it at once: a buffer that grows leaves copies behind that nobody wipes.
+    let room = usize::try_from(metadata.len().min(limit)).unwrap_or_default() + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     let file = File::open(path).map_err(|error| error.to_string())?;
     // One byte more than the limit tells a file of that size from a longer one, whatever its metadata said.
     file.take(limit + 1)
@@ -262,12 +285,12 @@ fn read(path: &Path, left: u64) -> Result<String, String> {
             )
         });
     }
-    String::from_utf8(bytes).map_err(|error| {
-        format!(
-            "not UTF-8 text at byte {}; save it as UTF-8",
-            error.utf8_error().valid_up_to()
-        )
-    })
+    let text = String::from_utf8(std::mem::take(&mut *bytes)).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        drop(Zeroizing::new(error.into_bytes()));
+        format!("not UTF-8 text at byte {at}; save it as UTF-8")
+    })?;
+    Ok(Zeroizing::new(text))
 }
 
 #[cfg(test)]

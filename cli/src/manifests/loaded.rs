@@ -1,7 +1,8 @@
 //! What every file last held, and what is wrong with it now.
 //!
 //! A file counts as a whole: if one of its documents is wrong, or it cannot be read, the objects that it held before stay, all of
-//! them. What is wrong is told once, when it appears or changes, and its end is told too. An object that two files define is
+//! them. The same holds for a file that became empty: a tool that writes it anew (`kubectl ... > x.yaml`) empties it first, up to
+//! a second before. What is wrong is told once, when it appears or changes, and its end is told too. An object that two files define is
 //! that of the first file in the order of paths.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use controller::store::{Object, ObjectRef};
 
 use super::decode::{Decoded, decode};
+use super::documents::split;
 use super::files::{Contents, Scan};
 
 /// The last good state of every file.
@@ -27,6 +29,8 @@ pub(super) struct Loaded {
 pub(crate) struct Change {
     /// Everything that the files hold now.
     pub(crate) objects: BTreeMap<ObjectRef, Object>,
+    /// How many files could be read.
+    pub(crate) files: usize,
     pub(crate) notices: Vec<Notice>,
 }
 
@@ -68,7 +72,9 @@ impl Loaded {
         self.files
             .retain(|path, _| scan.files.contains_key(path) || !scan.proves_absence_of(path));
         let mut notices = Vec::new();
+        let mut files = 0;
         for (path, contents) in scan.files {
+            files += usize::from(matches!(contents, Contents::Text(_)));
             let file = self.files.entry(path.clone()).or_default();
             let ignored = file.ignored.clone();
             file.read(contents);
@@ -94,7 +100,11 @@ impl Loaded {
             wrong.entry(folder).or_default().insert(why);
         }
         notices.extend(self.tell(wrong));
-        Change { objects, notices }
+        Change {
+            objects,
+            files,
+            notices,
+        }
     }
 
     /// Every object once, and who defines one that another file already has.
@@ -170,6 +180,11 @@ impl LoadedFile {
             return;
         }
         self.parsed = digest;
+        if !self.objects.is_empty() && split(text).is_empty() {
+            let what = "is empty; what it held stays; delete the file to withdraw it";
+            self.wrong = vec![what.to_owned()];
+            return;
+        }
         match decode(text) {
             Ok(Decoded { objects, ignored }) => {
                 self.objects = objects;

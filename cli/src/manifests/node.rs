@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 use serde_saphyr::{Location, Spanned, UserMessageFormatter};
+use zeroize::Zeroizing;
 
 /// Most nodes and aliases' copies of one document. A full EndpointSlice has 1000 endpoints of some 20 nodes.
 const MAX_NODES: usize = 200_000;
@@ -28,7 +29,8 @@ pub(super) enum Content {
     Null,
     Bool(bool),
     Number(Number),
-    Text(String),
+    /// May be a private key.
+    Text(Zeroizing<String>),
     List(Vec<Node>),
     Map(Vec<(String, Node)>),
 }
@@ -113,7 +115,7 @@ impl Node {
             Content::Null => Value::Null,
             Content::Bool(value) => Value::Bool(*value),
             Content::Number(value) => Value::Number(value.clone()),
-            Content::Text(value) => Value::String(value.clone()),
+            Content::Text(value) => Value::String(value.to_string()),
             Content::List(entries) => Value::Array(entries.iter().map(Self::to_json).collect()),
             Content::Map(entries) => Value::Object(
                 entries
@@ -172,11 +174,11 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Content, E> {
-        Ok(Content::Text(value.to_owned()))
+        Ok(Content::Text(value.to_owned().into()))
     }
 
     fn visit_string<E>(self, value: String) -> Result<Content, E> {
-        Ok(Content::Text(value))
+        Ok(Content::Text(value.into()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Content, A::Error> {

@@ -2,17 +2,20 @@
 //!
 //! Contents decide. A file's time or size can stay the same through a change, a watch on a file is deaf after its first rename,
 //! and a watch on a folder does not see what a symlink in it leads to, so everything is read every [`RESCAN`]. The system's
-//! notices only make it sooner. A change is taken when two looks in a row agree: a file that is being written in place is
-//! empty for a moment, and an empty file is a valid one that withdraws all it held.
+//! notices only make it sooner, and only those about names that can matter: a log that is written beside the manifests wakes
+//! nobody. A change is taken when two looks in a row agree: a file that is being written in place is cut short for a moment, and
+//! the documents of its first half may be valid.
 //!
 //! A thread, not a task: reading files blocks, on a slow disk for long.
 
+use std::fs;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{EventKind, RecommendedWatcher, Watcher};
 use tokio::sync::mpsc;
 
 use super::files::{Roots, Scan};
@@ -20,6 +23,8 @@ use super::loaded::{Change, Loaded};
 
 /// Time between two looks without a notice. Half of the second in which a change shall be seen.
 const RESCAN: Duration = Duration::from_millis(500);
+/// Least time between two looks, so that a folder that is written to all the time costs ten looks a second and not a core.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Time between the two looks that must agree: longer than an editor takes between emptying a file and writing it.
 const SETTLE: Duration = Duration::from_millis(25);
 /// After this many looks a file that changes all the time holds back the others no longer.
@@ -74,7 +79,8 @@ fn settled(mut scan: Scan, mut look: impl FnMut() -> Scan) -> Scan {
 }
 
 fn wait(woken: &Receiver<()>) {
-    match woken.recv_timeout(RESCAN) {
+    sleep(PAUSE);
+    match woken.recv_timeout(RESCAN.saturating_sub(PAUSE)) {
         Ok(()) | Err(RecvTimeoutError::Timeout) => {}
         // No watcher: only the rescan is left.
         Err(RecvTimeoutError::Disconnected) => sleep(RESCAN),
@@ -83,16 +89,25 @@ fn wait(woken: &Receiver<()>) {
 
 /// `None` where the system has no notices to give (no inotify watches left, a file system without them).
 fn system_watcher(roots: &Roots, wake: SyncSender<()>) -> Option<RecommendedWatcher> {
+    let all = roots.clone();
+    let matters = move |event: &notify::Event| {
+        // One without paths says that others were lost.
+        event.paths.is_empty()
+            || event
+                .paths
+                .iter()
+                .any(|path| may_change(event.kind, path, &all))
+    };
     let notice = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| may_change(event.kind)) {
+        if event.as_ref().is_ok_and(&matters) {
             // Full means that it will look anyway.
             let _full = wake.try_send(());
         }
     };
     let watched =
         RecommendedWatcher::new(notice, notify::Config::default()).and_then(|mut watcher| {
-            for folder in roots.folders() {
-                watcher.watch(folder, RecursiveMode::Recursive)?;
+            for (folder, depth) in roots.folders() {
+                watcher.watch(folder, depth)?;
             }
             Ok(watcher)
         });
@@ -103,15 +118,21 @@ fn system_watcher(roots: &Roots, wake: SyncSender<()>) -> Option<RecommendedWatc
         .ok()
 }
 
-/// Our own reading is an event too; to react to it would never end.
-fn may_change(kind: EventKind) -> bool {
+/// Whether a scan may now find something else. Our own reading is an event too; to react to it would never end.
+fn may_change(kind: EventKind, path: &Path, roots: &Roots) -> bool {
     match kind {
-        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Data(_)) => roots.may_read(path),
+        EventKind::Access(_) => false,
+        // A folder counts, and a symlink, such as the `..data` of a mounted `ConfigMap`; what is gone may have been one.
         EventKind::Any
         | EventKind::Create(_)
         | EventKind::Modify(_)
         | EventKind::Remove(_)
-        | EventKind::Other => true,
+        | EventKind::Other => {
+            roots.may_read(path)
+                || !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
+        }
     }
 }
 

@@ -21,7 +21,7 @@ fn found(folder: &Path, roots: &Roots) -> Vec<String> {
     let name = |path: &Path| path.strip_prefix(folder).unwrap().display().to_string();
     let scan = roots.scan();
     let files = scan.files.iter().map(|(path, contents)| match contents {
-        Contents::Text(text) => format!("{}={text}", name(path)),
+        Contents::Text(text) => format!("{}={}", name(path), text.as_str()),
         Contents::Unreadable(why) => format!("{}!{why}", name(path)),
         Contents::Gone => format!("{} gone", name(path)),
     });
@@ -110,11 +110,53 @@ fn what_cannot_be_read_is_said() {
         &odd,
         &[
             "a.yaml=1",
-            "b.yaml!No such file or directory (os error 2)",
             "c.yaml!not UTF-8 text at byte 3; save it as UTF-8",
             "d.yaml!not a regular file; remove it, or give it another ending than .yaml and .yml",
             "e.yaml!larger than 8388608 bytes; split it",
+            "b.yaml/!No such file or directory (os error 2); mend or remove it",
         ],
+    );
+}
+
+#[test]
+fn a_symlink_to_nowhere_may_be_a_file_or_a_folder_and_is_not_known() {
+    let odd = folder(&[("a.yaml", "1")]);
+    symlink("nowhere", odd.path().join("gone")).unwrap();
+    symlink("loop.yaml", odd.path().join("loop.yaml")).unwrap();
+    check(
+        &odd,
+        &[
+            "a.yaml=1",
+            "gone/!No such file or directory (os error 2); mend or remove it",
+            "loop.yaml/!Too many levels of symbolic links (os error 40); mend or remove it",
+        ],
+    );
+    let scan = roots(&[odd.path()]).scan();
+    for name in ["gone/b.yaml", "loop.yaml", "loop.yaml/b.yaml"] {
+        assert!(!scan.proves_absence_of(&odd.path().join(name)), "{name}");
+    }
+    assert!(scan.proves_absence_of(&odd.path().join("b.yaml")));
+}
+
+/// As a folder without permission to enter it, which does not stop root: not even `lstat` works on what it lists.
+#[test]
+fn what_is_listed_but_cannot_be_looked_at_is_not_known() {
+    let odd = TempDir::new().unwrap();
+    let deep = |levels: usize| odd.path().join(vec!["d"; levels].join("/"));
+    fs::create_dir_all(deep(MAX_DEPTH).join("sub")).unwrap();
+    fs::write(deep(MAX_DEPTH).join("a.yaml"), "1").unwrap();
+    let long = "d".repeat(255);
+    // From the inside, so that each rename itself has a short path. The whole is longer than PATH_MAX.
+    for level in (1..=MAX_DEPTH).rev() {
+        fs::rename(deep(level), deep(level - 1).join(&long)).unwrap();
+    }
+    let scan = roots(&[odd.path()]).scan();
+    assert!(scan.files.is_empty());
+    let unlisted: Vec<_> = scan.unlisted.iter().collect();
+    assert_eq!(unlisted.len(), 1, "{unlisted:?}");
+    assert_eq!(
+        unlisted[0].1,
+        "File name too long (os error 36); mend or remove it"
     );
 }
 

@@ -12,7 +12,7 @@ const BROKEN_LINE: &str = "document 1, line 4: spce: a Service has no such field
 /// One look: `(file, text)`; `None` is a file that cannot be read.
 fn scan(files: &[(&str, Option<&str>)]) -> Scan {
     let contents = |text: Option<&str>| match text {
-        Some(text) => Contents::Text(text.to_owned()),
+        Some(text) => Contents::Text(text.to_owned().into()),
         None => Contents::Unreadable("permission denied".to_owned()),
     };
     Scan {
@@ -55,15 +55,21 @@ fn a_broken_file_keeps_its_objects_until_it_is_mended_or_gone() {
     );
     check(
         &mut loaded,
-        scan(&[("m/1.yaml", Some(&half)), ("m/2.yaml", Some(""))]),
-        &["a", "b"],
-        &[&half_line],
+        scan(&[
+            ("m/1.yaml", Some(&half)),
+            ("m/2.yaml", Some("# none\n---\n")),
+        ]),
+        &["a", "b", "c"],
+        &[
+            &half_line,
+            "manifest: m/2.yaml: is empty; what it held stays; delete the file to withdraw it",
+        ],
     );
     check(
         &mut loaded,
         scan(&[("m/1.yaml", Some(&half)), ("m/2.yaml", Some(&c))]),
         &["a", "b", "c"],
-        &[],
+        &["manifest mended: m/2.yaml"],
     );
     check(
         &mut loaded,
@@ -78,6 +84,38 @@ fn a_broken_file_keeps_its_objects_until_it_is_mended_or_gone() {
         &["manifest: m/1.yaml: permission denied"],
     );
     check(&mut loaded, scan(&[]), &[], &["manifest mended: m/1.yaml"]);
+}
+
+#[test]
+fn an_emptied_file_keeps_its_objects_until_it_is_mended_or_gone() {
+    let kept = "manifest: 1.yaml: is empty; what it held stays; delete the file to withdraw it";
+    let other = "apiVersion: apps/v1\nkind: Deployment\n";
+    let mut loaded = Loaded::default();
+    let mut check = |text: Option<&str>, objects: &[&str], notices: &[&str]| {
+        let files: Vec<_> = text
+            .map(|text| ("1.yaml", Some(text)))
+            .into_iter()
+            .collect();
+        check(&mut loaded, scan(&files), objects, notices);
+    };
+    check(Some(""), &[], &[]);
+    check(Some(&service("a")), &["a"], &[]);
+    check(Some(""), &["a"], &[kept]);
+    check(Some(" \n"), &["a"], &[]);
+    check(Some(&service("b")), &["b"], &["manifest mended: 1.yaml"]);
+    check(Some("# later\n"), &["b"], &[kept]);
+    // Content without an object of ours is evidence; only nothing is none.
+    check(
+        Some(other),
+        &[],
+        &[
+            "manifest: 1.yaml: ignored: apps/v1 Deployment",
+            "manifest mended: 1.yaml",
+        ],
+    );
+    check(Some(&service("c")), &["c"], &[]);
+    check(Some(""), &["c"], &[kept]);
+    check(None, &[], &["manifest mended: 1.yaml"]);
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! The thread on a real folder. Waits are for events, with a limit.
 
-use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -97,8 +96,59 @@ async fn a_swapped_mount_is_seen() {
     assert_eq!(watched.next().await, ["b"]);
 }
 
+#[tokio::test]
+async fn an_emptied_file_withdraws_nothing() {
+    let (mut watched, first) =
+        start(|folder| fs::write(folder.join("a.yaml"), service("a")).unwrap());
+    assert_eq!(first, ["a"]);
+    // `kubectl create secret ... > a.yaml` empties it a second before it writes.
+    fs::write(watched.path("a.yaml"), "").unwrap();
+    assert_eq!(watched.next().await, ["a"]);
+    fs::write(watched.path("a.yaml"), service("b")).unwrap();
+    assert_eq!(watched.next().await, ["b"]);
+}
+
+/// Whether a change of `name` in the folder of a file of the command line wakes the reader at once.
+#[track_caller]
+fn check_wakes(name: &str, change: impl FnOnce(&Path), expected: bool) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("routes");
+    fs::write(&file, service("a")).unwrap();
+    fs::create_dir_all(folder.path().join("below/deep")).unwrap();
+    let path = folder.path().join(name);
+    fs::write(folder.path().join("a.log"), "").unwrap();
+    let (wake, woken) = sync_channel(1);
+    let _watcher = system_watcher(&Roots::new(vec![file]).unwrap(), wake).unwrap();
+    change(&path);
+    assert_eq!(woken.recv_timeout(RESCAN).is_ok(), expected, "{name}");
+}
+
+#[test]
+fn only_what_may_change_a_manifest_wakes() {
+    let write = |path: &Path| fs::write(path, "1").unwrap();
+    check_wakes("routes", write, true);
+    check_wakes("b.yaml", write, true);
+    check_wakes("sub", |path| fs::create_dir(path).unwrap(), true);
+    check_wakes("..data", |path| symlink("..1", path).unwrap(), true);
+    check_wakes("a.log", write, false);
+    check_wakes("new.log", write, false);
+    check_wakes("below/b.yaml", write, false);
+    check_wakes("below/deep/b.yaml", write, false);
+}
+
+#[test]
+fn looks_keep_their_distance_however_often_they_are_woken() {
+    let (wake, woken) = sync_channel(1);
+    let begin = std::time::SystemTime::now();
+    for _ in 0..3 {
+        wake.try_send(()).unwrap();
+        wait(&woken);
+    }
+    assert!(begin.elapsed().unwrap() >= PAUSE * 3);
+}
+
 fn look(text: &str) -> Scan {
-    let contents = Contents::Text(text.to_owned());
+    let contents = Contents::Text(text.to_owned().into());
     Scan {
         files: [("a.yaml".into(), contents)].into(),
         ..Scan::default()
