@@ -16,10 +16,10 @@ demo: ## ws-ingress, a backend and a page at https://localhost:8443/; Ctrl-C end
 check: lint ## Inner loop: formatting, clippy and unit tests
 	$(CARGO) test --workspace --exclude tests --lib --bins
 
-test: ## Everything, with real clients and backends; says what ran and what was skipped
+test: ## Everything, with real clients, backends and a Kubernetes API server (KUBERNETES=1.33.13 picks another); says what was skipped
 	@.ci/test
 
-test-tools: ## Install what the end-to-end tests run beside Rust (Python, Node, a browser)
+test-tools: ## Install what the end-to-end tests run beside Rust (Python, Node, a browser, kubectl, kube-apiserver)
 	tests/tools/install
 
 crds: ## Write crds/websocketroutes.yaml from the types

@@ -2,6 +2,7 @@
 //! backend itself, connection by connection ([`Backend::played`]). All of them count what reaches them, because most
 //! refusals promise that no backend was contacted.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::raw::{Connection, Request};
+use crate::raw::{Connection, NARROW_BYTES, Request};
 use crate::wait::within;
 
 /// Connections that may wait until a test takes them.
@@ -40,8 +41,8 @@ pub struct Backend {
 
 impl Backend {
     /// Reads every request, answers it with this text, and ends the stream unless the answer is a whole 101.
-    pub async fn answering(answer: &str) -> Self {
-        let (listener, address) = listen().await;
+    pub fn answering(answer: &str) -> Self {
+        let (listener, address) = listen();
         let seen = Arc::new(Seen::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(answer_all(listener, Arc::clone(&seen), Arc::from(answer)));
@@ -54,18 +55,18 @@ impl Backend {
     }
 
     /// Takes every upgrade, and then only reads.
-    pub async fn accepting() -> Self {
-        Self::answering(SWITCHING).await
+    pub fn accepting() -> Self {
+        Self::answering(SWITCHING)
     }
 
     /// Takes connections and never says a word.
-    pub async fn silent() -> Self {
-        Self::answering("").await
+    pub fn silent() -> Self {
+        Self::answering("")
     }
 
     /// Hands every connection to the test, through [`Self::next`].
-    pub async fn played() -> Self {
-        let (listener, address) = listen().await;
+    pub fn played() -> Self {
+        let (listener, address) = listen();
         let seen = Arc::new(Seen::default());
         let (hand_over, played) = mpsc::channel(WAITING);
         let counter = Arc::clone(&seen);
@@ -127,8 +128,15 @@ pub fn fill(answer: &str, request: &Request) -> String {
     answer.replace("{accept}", &derive_accept_key(key.as_bytes()))
 }
 
-async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+fn listen() -> (TcpListener, SocketAddr) {
+    let listening = || -> io::Result<TcpListener> {
+        let socket = TcpSocket::new_v4()?;
+        // Every accepted socket takes it over.
+        socket.set_recv_buffer_size(NARROW_BYTES)?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        socket.listen(128)
+    };
+    let listener = listening().expect("a free port");
     let address = listener.local_addr().expect("a bound listener");
     (listener, address)
 }
@@ -162,9 +170,9 @@ async fn answer_one(stream: TcpStream, seen: Arc<Seen>, answer: Arc<str>) {
 }
 
 /// An address where nobody listens.
-pub async fn refusing() -> SocketAddr {
+pub fn refusing() -> SocketAddr {
     // Bound and dropped: the kernel does not give the same port out again at once.
-    listen().await.1
+    listen().1
 }
 
 /// An address where a connection is never established: a listener that does not accept, with a full queue.

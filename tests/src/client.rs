@@ -127,6 +127,15 @@ pub(crate) async fn tls(
     sni: &str,
     root: CertificateDer<'static>,
 ) -> io::Result<TlsStream<TcpStream>> {
+    tls_over(tcp(address).await?, sni, root).await
+}
+
+/// The same over a connection that was made already.
+pub(crate) async fn tls_over(
+    tcp: TcpStream,
+    sni: &str,
+    root: CertificateDer<'static>,
+) -> io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(root).map_err(io::Error::other)?;
     let config = ClientConfig::builder()
@@ -134,7 +143,7 @@ pub(crate) async fn tls(
         .with_no_client_auth();
     let name = ServerName::try_from(sni.to_owned()).map_err(io::Error::other)?;
     TlsConnector::from(Arc::new(config))
-        .connect(name, tcp(address).await?)
+        .connect(name, tcp)
         .await
 }
 

@@ -1,6 +1,6 @@
 //! The echo backend as a process of its own, as the product meets it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use tokio::process::Command;
 
@@ -21,15 +21,20 @@ impl EchoProcess {
 
     /// With more flags than its name and address.
     pub async fn start_with(name: &str, flags: &[&str]) -> Self {
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), name, flags).await
+    }
+
+    /// On this machine's own address: in a cluster an endpoint is never a loopback address, neither the API server nor
+    /// the controller takes one.
+    pub async fn start_reachable(name: &str) -> Self {
+        Self::start_on(own_address(), name, &[]).await
+    }
+
+    async fn start_on(ip: IpAddr, name: &str, flags: &[&str]) -> Self {
         let mut command = Command::new(build_folder().join("echo"));
+        let listen = SocketAddr::new(ip, 0).to_string();
         command
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--exit-with-parent",
-                "--name",
-                name,
-            ])
+            .args(["--listen", &listen, "--exit-with-parent", "--name", name])
             .args(flags);
         let process = Process::spawn(name, command);
         let line = process.stdout.with("echo listening on ").await;
@@ -56,5 +61,19 @@ impl EchoProcess {
         .await;
         let count: serde_json::Value = serde_json::from_str(&body).expect("JSON");
         count["handshakes"].as_u64().expect("a count")
+    }
+}
+
+/// An IPv4 address of this machine that is not loopback.
+fn own_address() -> IpAddr {
+    // Connecting a UDP socket sends nothing; the kernel only chooses the address that it would send from.
+    let towards_documentation = SocketAddr::from(([198, 51, 100, 1], 9));
+    let found = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect(towards_documentation)?;
+        socket.local_addr()
+    });
+    match found {
+        Ok(address) if !address.ip().is_loopback() => address.ip(),
+        other => panic!("this test needs a network interface with a default route: {other:?}"),
     }
 }

@@ -15,6 +15,8 @@ use crate::wait;
 pub struct Settings {
     pub drain_delay: &'static str,
     pub drain_timeout: &'static str,
+    /// Its limit of open files (`ulimit -n`), from which it derives how many connections it takes; none is this process's.
+    pub open_files: Option<u32>,
 }
 
 impl Default for Settings {
@@ -22,6 +24,7 @@ impl Default for Settings {
         Self {
             drain_delay: "0s",
             drain_timeout: "5s",
+            open_files: None,
         }
     }
 }
@@ -37,7 +40,16 @@ pub struct Gateway {
 impl Gateway {
     /// Starts it on these manifests and returns once it says that it is ready.
     pub async fn start(manifests: &[&Path], settings: &Settings) -> Self {
-        let mut command = Command::new(program("ws-ingress", "WS_INGRESS_BIN"));
+        let binary = program("ws-ingress", "WS_INGRESS_BIN");
+        let mut command = match settings.open_files {
+            None => Command::new(binary),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
+                shell.arg(binary);
+                shell
+            }
+        };
         command.arg("standalone");
         for path in manifests {
             command.arg("--manifests").arg(path);
@@ -129,7 +141,7 @@ impl Gateway {
     }
 }
 
-fn address(line: &str, key: &str) -> SocketAddr {
+pub(crate) fn address(line: &str, key: &str) -> SocketAddr {
     let value = line
         .split_whitespace()
         .find_map(|word| word.strip_prefix(key));

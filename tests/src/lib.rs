@@ -10,8 +10,9 @@
 //! | part | what it holds |
 //! |---|---|
 //! | [`scene`], [`gateway`], [`manifests`], [`certificate`] | the product under test and what it is given |
-//! | [`client`], [`raw`], [`frame`] | the client side: a WebSocket client; bytes as they are |
+//! | [`client`], [`raw`], [`frame`], [`talkers`] | the client side: a WebSocket client; bytes as they are; many that talk |
 //! | [`backend`], [`echo`], [`echo_process`] | the backend side: scripted sockets; the echo server and its process |
+//! | [`kubernetes`] | a real API server, and the product in a cluster |
 //! | [`metrics`], [`wait`], [`tools`], [`malformed`] | reading, waiting, external programs, the data file |
 #![allow(
     clippy::panic,
@@ -27,11 +28,13 @@ pub mod echo;
 pub mod echo_process;
 pub mod frame;
 pub mod gateway;
+pub mod kubernetes;
 pub mod malformed;
 pub mod manifests;
 pub mod metrics;
 pub mod process;
 pub mod raw;
 pub mod scene;
+pub mod talkers;
 pub mod tools;
 pub mod wait;

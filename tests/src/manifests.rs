@@ -177,6 +177,14 @@ pub fn route(name: &str, hosts: &[&str], tls: &Tls<'_>, rules: &[Rule]) -> Strin
     text
 }
 
+/// The same routes in another class than the default.
+pub fn in_class(class: &str, routes: &str) -> String {
+    routes.replace(
+        "\nspec:\n  hostnames:",
+        &format!("\nspec:\n  className: {class}\n  hostnames:"),
+    )
+}
+
 /// A `kubernetes.io/tls` Secret.
 pub fn secret(name: &str, issued: &Issued) -> String {
     secret_of(name, &issued.chain_pem, &issued.key_pem)

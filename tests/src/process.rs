@@ -3,7 +3,7 @@
 //! The child is killed by its pid when its owner goes out of scope, also when the test panics; then its last lines are
 //! shown, because they usually say why.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -170,6 +170,14 @@ pub fn target_folder() -> PathBuf {
         .parent()
         .expect("a profile lies in the target folder")
         .to_path_buf()
+}
+
+/// A command that runs `program` and ends with this process, however that ends. The kernel watches the thread that
+/// starts it: start it from one that lives long enough.
+pub fn guarded(program: &Path) -> Command {
+    let mut command = Command::new(build_folder().join("guard"));
+    command.arg(program);
+    command
 }
 
 /// A program that was built beside the tests, or the one that the environment variable names.

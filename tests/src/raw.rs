@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
@@ -18,6 +18,10 @@ use crate::wait::within;
 /// The key of RFC 6455 §1.3, and the accept that belongs to it.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// The receive buffer of [`Connection::narrow_tls`] and of every scripted backend: few bytes fill the way to a side that
+/// does not read, and the kernel does not widen it.
+pub(crate) const NARROW_BYTES: u32 = 128 * 1024;
 
 /// How the other side ended a stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,6 +119,39 @@ impl Connection {
         })
     }
 
+    /// The same with a receive buffer of [`NARROW_BYTES`].
+    pub async fn narrow_tls(
+        address: SocketAddr,
+        sni: &str,
+        root: CertificateDer<'static>,
+    ) -> io::Result<Self> {
+        let connecting = async {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_recv_buffer_size(NARROW_BYTES)?;
+            let tcp = socket.connect(address).await?;
+            tcp.set_nodelay(true)?;
+            client::tls_over(tcp, sni, root).await
+        };
+        Ok(Self {
+            stream: Stream::Tls(Box::new(within("a TLS handshake", connecting).await?)),
+            buffer: Vec::new(),
+        })
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// This side's address and the other's.
+    pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        let tcp = self.tcp();
+        let addresses = tcp.local_addr().and_then(|own| Ok((own, tcp.peer_addr()?)));
+        addresses.expect("a connected socket")
+    }
+
     pub(crate) fn from_tcp(stream: TcpStream) -> Self {
         // A held frame is written in parts that must leave at once.
         let _ = stream.set_nodelay(true);
@@ -144,11 +181,9 @@ impl Connection {
 
     /// Ends the connection with a TCP reset.
     pub fn reset(self) {
-        let tcp = match &self.stream {
-            Stream::Tcp(stream) => stream,
-            Stream::Tls(stream) => stream.get_ref().0,
-        };
-        tcp.set_zero_linger().expect("a socket takes SO_LINGER");
+        self.tcp()
+            .set_zero_linger()
+            .expect("a socket takes SO_LINGER");
     }
 
     /// Reads more; 0 at the end.
@@ -169,11 +204,17 @@ impl Connection {
         }
     }
 
-    /// The next `count` bytes.
-    pub async fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+    /// Waits until `count` bytes are here, and leaves them to be read.
+    pub async fn holds(&mut self, count: usize) -> io::Result<()> {
         while self.buffer.len() < count {
             self.must_fill().await?;
         }
+        Ok(())
+    }
+
+    /// The next `count` bytes.
+    pub async fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        self.holds(count).await?;
         Ok(self.buffer.drain(..count).collect())
     }
 

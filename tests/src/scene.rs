@@ -4,11 +4,12 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::backend::Backend;
 use crate::certificate::Authority;
 use crate::client::Dial;
 use crate::gateway::{Gateway, Settings};
 use crate::manifests::{Manifests, Rule, Tls, endpoints, route, secret, service};
-use crate::raw::{Connection, Response};
+use crate::raw::{Connection, Request, Response, upgrade};
 
 /// The host of every scene, and the Service behind it in most.
 pub const HOST: &str = "chat.example.com";
@@ -102,6 +103,61 @@ impl Scene {
 
     pub async fn raw_as(&self, sni: &str) -> io::Result<Connection> {
         Connection::tls(self.gateway.https, sni, self.authority.root()).await
+    }
+
+    /// A request on its way: the client that sent it over a new TLS connection, the backend's end, and what arrived there.
+    pub async fn asked(
+        &self,
+        backend: &mut Backend,
+        request: impl AsRef<[u8]>,
+    ) -> (Connection, Connection, Request) {
+        let mut client = self.raw().await;
+        client
+            .send(request)
+            .await
+            .expect("the proxy reads a request");
+        let (server, seen) = backend.next().await;
+        (client, server, seen)
+    }
+
+    /// An open tunnel of [`HOST`]: the client's end, and the end of a backend that the test plays.
+    pub async fn tunnel(&self, backend: &mut Backend) -> (Connection, Connection) {
+        self.tunnel_of(self.raw().await, backend).await
+    }
+
+    /// The same for a client that takes few bytes without reading them.
+    pub async fn narrow_tunnel(&self, backend: &mut Backend) -> (Connection, Connection) {
+        let client = Connection::narrow_tls(self.gateway.https, HOST, self.authority.root()).await;
+        self.tunnel_of(client.expect("a TLS handshake"), backend)
+            .await
+    }
+
+    async fn tunnel_of(
+        &self,
+        mut client: Connection,
+        backend: &mut Backend,
+    ) -> (Connection, Connection) {
+        client
+            .send(upgrade(HOST, "/", ""))
+            .await
+            .expect("a request");
+        let server = backend.next_open().await;
+        assert_eq!(client.response("GET").await.expect("an answer").status, 101);
+        (client, server)
+    }
+
+    /// Tables that were swapped in so far.
+    pub async fn swaps(&self) -> u64 {
+        let metrics = self.gateway.metrics().await;
+        metrics.sum("ws_ingress_table_swaps_total", &[])
+    }
+
+    /// Waits until no socket is open and returns how many ended for this cause, or for any.
+    pub async fn relays_ended(&self, cause: Option<&str>) -> u64 {
+        self.gateway.open_sockets(0).await;
+        let labels: Vec<_> = cause.map(|cause| ("cause", cause)).into_iter().collect();
+        let metrics = self.gateway.metrics().await;
+        metrics.sum("ws_ingress_relays_ended_total", &labels)
     }
 
     /// Sends a request over a new TLS connection and reads the whole answer.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::process::{Process, target_folder};
+use crate::process::{Process, build_folder, target_folder};
 
 /// How long a script may take; each finishes in a few seconds on an idle machine.
 const SCRIPT_LIMIT: Duration = Duration::from_mins(1);
@@ -24,6 +24,10 @@ pub enum Tool {
     Node,
     /// `chromium-headless-shell`.
     Browser,
+    /// The folder of `kube-apiserver` and `etcd`.
+    Kubernetes,
+    /// `kubectl`.
+    Kubectl,
 }
 
 impl Tool {
@@ -33,6 +37,11 @@ impl Tool {
             Self::Python => Some(tools.join("python/bin/python")).filter(|python| python.is_file()),
             Self::Node => on_path("node").filter(|_| tools.join("node/node_modules/ws").is_dir()),
             Self::Browser => on_path("chromium-headless-shell"),
+            Self::Kubernetes => Some(tools.join("kubernetes"))
+                .filter(|folder| folder.join("kube-apiserver").is_file()),
+            Self::Kubectl => {
+                Some(tools.join("kubectl/kubectl")).filter(|kubectl| kubectl.is_file())
+            }
         }
     }
 }
@@ -51,7 +60,7 @@ pub fn require(tool: Tool) -> Option<PathBuf> {
         } else {
             "skipped.txt"
         },
-        tool,
+        &format!("{tool:?}"),
     );
     found
 }
@@ -86,7 +95,17 @@ fn on_path(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-fn record(file: &str, tool: Tool) {
+/// A program of the product that may not exist yet. Its tests wait for it, in CI too; `make test` lists them apart, so
+/// that they are not forgotten.
+pub fn built_already(program: &str) -> bool {
+    let built = build_folder().join(program).is_file();
+    if !built {
+        record("waiting.txt", program);
+    }
+    built
+}
+
+fn record(file: &str, what: &str) {
     let folder = target_folder().join("test-report");
     fs::create_dir_all(&folder).expect("a folder for the report");
     let mut file = OpenOptions::new()
@@ -96,6 +115,6 @@ fn record(file: &str, tool: Tool) {
         .expect("a report");
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     // One write, so that tests in parallel do not mix their lines.
-    file.write_all(format!("{test}: {tool:?}\n").as_bytes())
+    file.write_all(format!("{test}: {what}\n").as_bytes())
         .expect("a line in the report");
 }

@@ -9,7 +9,7 @@ use tests::echo_process::EchoProcess;
 use tests::frame::{self, Frame};
 use tests::gateway::Settings;
 use tests::manifests::Rule;
-use tests::raw::{Connection, End, upgrade};
+use tests::raw::{Connection, End};
 use tests::scene::{HOST, SERVICE, Scene};
 use tests::wait::{self, LIMIT};
 
@@ -17,6 +17,9 @@ const GOING_AWAY: u16 = 1001;
 
 /// How long "nothing is inserted" is watched.
 const QUIET: Duration = Duration::from_millis(300);
+
+/// What "at once" may take on a busy machine; every limit of the product is longer.
+const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// A drain timeout that no test waits for.
 const LONG: &str = "60s";
@@ -34,30 +37,35 @@ async fn scene(backend: &Backend, drain_timeout: &'static str) -> Scene {
     .await
 }
 
-/// An open tunnel: the client's end and the backend's.
-async fn tunnel(scene: &Scene, backend: &mut Backend) -> (Connection, Connection) {
-    let mut client = scene.raw().await;
-    client
-        .send(upgrade(HOST, "/", ""))
-        .await
-        .expect("a request");
-    let server = backend.next_open().await;
-    assert_eq!(client.response("GET").await.expect("an answer").status, 101);
-    (client, server)
-}
-
 async fn next_frame(connection: &mut Connection) -> Frame {
     connection.frame().await.expect("a frame")
 }
 
-fn close_frame() -> Vec<u8> {
-    GOING_AWAY.to_be_bytes().to_vec()
+async fn answer_the_close(client: &mut Connection) {
+    client
+        .send(frame::masked(frame::CLOSE, &GOING_AWAY.to_be_bytes()))
+        .await
+        .expect("an answer");
+}
+
+/// The backend answers the Close too, both ends hang up, and the drain counts a socket that closed in time.
+async fn ends_closed(mut scene: Scene, mut client: Connection, mut server: Connection) {
+    server
+        .send(frame::unmasked(frame::CLOSE, &GOING_AWAY.to_be_bytes()))
+        .await
+        .expect("an answer");
+    drop(server);
+    client.finish().await.expect("an end");
+    assert_eq!(
+        scene.gateway.drained(LIMIT).await,
+        "drained sockets=1 closed=1 cut=0"
+    );
 }
 
 #[tokio::test]
 async fn without_sockets_a_drain_ends_at_once() {
     for signal in [Signal::TERM, Signal::INT] {
-        let backend = Backend::accepting().await;
+        let backend = Backend::accepting();
         let mut scene = scene(&backend, LONG).await;
         scene.gateway.signal(signal);
         assert_eq!(
@@ -65,6 +73,37 @@ async fn without_sockets_a_drain_ends_at_once() {
             "drained sockets=0 closed=0 cut=0"
         );
     }
+}
+
+#[tokio::test]
+async fn connections_that_never_asked_for_anything_do_not_hold_a_drain() {
+    let backend = Backend::accepting();
+    let mut scene = scene(&backend, LONG).await;
+    let mut held = Vec::new();
+    for address in [scene.gateway.https, scene.gateway.http] {
+        held.push(Connection::plain(address).await.expect("a connection"));
+    }
+    // The first bytes of a ClientHello, whose rest never comes.
+    let mut hello = Connection::plain(scene.gateway.https)
+        .await
+        .expect("a connection");
+    hello.send(b"\x16\x03\x01\x02").await.expect("bytes");
+    held.push(hello);
+    held.push(scene.raw().await);
+    // Connections are accepted in order: an answer to a later one shows that these are in.
+    for address in [scene.gateway.https, scene.gateway.http] {
+        let mut later = Connection::plain(address).await.expect("a connection");
+        later
+            .send("no TLS, and no HTTP\r\n\r\n")
+            .await
+            .expect("bytes");
+        later.end().await;
+    }
+    scene.gateway.signal(Signal::TERM);
+    assert_eq!(
+        scene.gateway.drained(AT_ONCE).await,
+        "drained sockets=0 closed=0 cut=0"
+    );
 }
 
 #[tokio::test]
@@ -107,9 +146,9 @@ async fn real_peers_receive_1001_and_are_counted_as_closed() {
 
 #[tokio::test]
 async fn both_sides_receive_1001_when_the_backend_never_says_close() {
-    let mut backend = Backend::played().await;
+    let mut backend = Backend::played();
     let mut scene = scene(&backend, "1s").await;
-    let (mut client, mut server) = tunnel(&scene, &mut backend).await;
+    let (mut client, mut server) = scene.tunnel(&mut backend).await;
     scene.gateway.signal(Signal::TERM);
 
     let down = next_frame(&mut client).await;
@@ -122,10 +161,7 @@ async fn both_sides_receive_1001_when_the_backend_never_says_close() {
     );
 
     // The client answers and ends; the backend never does, and must not hold the process beyond the deadline.
-    client
-        .send(frame::masked(frame::CLOSE, &close_frame()))
-        .await
-        .expect("an answer");
+    answer_the_close(&mut client).await;
     let line = scene.gateway.drained(LIMIT).await;
     assert!(line.starts_with("drained sockets=1 "), "{line}");
     assert_eq!(
@@ -138,9 +174,9 @@ async fn both_sides_receive_1001_when_the_backend_never_says_close() {
 
 #[tokio::test]
 async fn a_frame_from_the_backend_is_finished_before_the_close() {
-    let mut backend = Backend::played().await;
-    let mut scene = scene(&backend, LONG).await;
-    let (mut client, mut server) = tunnel(&scene, &mut backend).await;
+    let mut backend = Backend::played();
+    let scene = scene(&backend, LONG).await;
+    let (mut client, mut server) = scene.tunnel(&mut backend).await;
     let whole = frame::unmasked(frame::BINARY, &[7; 1000]);
     server.send(&whole[..400]).await.expect("an open tunnel");
     assert_eq!(
@@ -162,27 +198,15 @@ async fn a_frame_from_the_backend_is_finished_before_the_close() {
         whole[400..]
     );
     assert_eq!(next_frame(&mut client).await.close_code(), Some(GOING_AWAY));
-    client
-        .send(frame::masked(frame::CLOSE, &close_frame()))
-        .await
-        .expect("an answer");
-    server
-        .send(frame::unmasked(frame::CLOSE, &close_frame()))
-        .await
-        .expect("an answer");
-    drop(server);
-    client.finish().await.expect("an end");
-    assert_eq!(
-        scene.gateway.drained(LIMIT).await,
-        "drained sockets=1 closed=1 cut=0"
-    );
+    answer_the_close(&mut client).await;
+    ends_closed(scene, client, server).await;
 }
 
 #[tokio::test]
 async fn a_frame_from_the_client_is_finished_before_the_close() {
-    let mut backend = Backend::played().await;
-    let mut scene = scene(&backend, LONG).await;
-    let (mut client, mut server) = tunnel(&scene, &mut backend).await;
+    let mut backend = Backend::played();
+    let scene = scene(&backend, LONG).await;
+    let (mut client, mut server) = scene.tunnel(&mut backend).await;
     let whole = frame::masked(frame::BINARY, &[7; 1000]);
     // The cut lies inside the header: after two bytes even the length is not known.
     client.send(&whole[..3]).await.expect("an open tunnel");
@@ -196,30 +220,18 @@ async fn a_frame_from_the_client_is_finished_before_the_close() {
     );
 
     client.send(&whole[3..]).await.expect("an open tunnel");
-    client
-        .send(frame::masked(frame::CLOSE, &close_frame()))
-        .await
-        .expect("an answer");
+    answer_the_close(&mut client).await;
     let rest = server.exactly(whole.len() - 3).await;
     assert_eq!(rest.expect("the rest"), whole[3..]);
     assert_eq!(next_frame(&mut server).await.close_code(), Some(GOING_AWAY));
-    server
-        .send(frame::unmasked(frame::CLOSE, &close_frame()))
-        .await
-        .expect("an answer");
-    drop(server);
-    client.finish().await.expect("an end");
-    assert_eq!(
-        scene.gateway.drained(LIMIT).await,
-        "drained sockets=1 closed=1 cut=0"
-    );
+    ends_closed(scene, client, server).await;
 }
 
 #[tokio::test]
 async fn a_message_in_fragments_that_does_not_end_gets_its_close_between_two_of_them() {
-    let mut backend = Backend::played().await;
-    let mut scene = scene(&backend, "2s").await;
-    let (mut client, mut server) = tunnel(&scene, &mut backend).await;
+    let mut backend = Backend::played();
+    let scene = scene(&backend, "2s").await;
+    let (mut client, mut server) = scene.tunnel(&mut backend).await;
     let mut fragment = frame::unmasked(frame::TEXT, b"first of two");
     // Without FIN: more of this message is to come.
     fragment[0] &= 0x7f;
@@ -229,28 +241,16 @@ async fn a_message_in_fragments_that_does_not_end_gets_its_close_between_two_of_
     // The end of the message is waited for as long as there is time; but RFC 6455 §5.4 lets a control frame stand
     // between fragments, and a cut would be worse.
     assert_eq!(next_frame(&mut client).await.close_code(), Some(GOING_AWAY));
-    client
-        .send(frame::masked(frame::CLOSE, &close_frame()))
-        .await
-        .expect("an answer");
+    answer_the_close(&mut client).await;
     assert_eq!(next_frame(&mut server).await.close_code(), Some(GOING_AWAY));
-    server
-        .send(frame::unmasked(frame::CLOSE, &close_frame()))
-        .await
-        .expect("an answer");
-    drop(server);
-    client.finish().await.expect("an end");
-    assert_eq!(
-        scene.gateway.drained(LIMIT).await,
-        "drained sockets=1 closed=1 cut=0"
-    );
+    ends_closed(scene, client, server).await;
 }
 
 #[tokio::test]
 async fn a_socket_held_in_mid_frame_until_the_deadline_is_cut_and_counted() {
-    let mut backend = Backend::played().await;
+    let mut backend = Backend::played();
     let mut scene = scene(&backend, "2s").await;
-    let (mut client, mut server) = tunnel(&scene, &mut backend).await;
+    let (mut client, mut server) = scene.tunnel(&mut backend).await;
     let whole = frame::unmasked(frame::BINARY, &[7; 1000]);
     server.send(&whole[..400]).await.expect("an open tunnel");
     assert_eq!(
@@ -282,9 +282,9 @@ async fn a_socket_held_in_mid_frame_until_the_deadline_is_cut_and_counted() {
 
 #[tokio::test]
 async fn a_second_signal_cuts() {
-    let mut backend = Backend::played().await;
+    let mut backend = Backend::played();
     let mut scene = scene(&backend, LONG).await;
-    let (mut client, mut server) = tunnel(&scene, &mut backend).await;
+    let (mut client, mut server) = scene.tunnel(&mut backend).await;
     server
         .send(&frame::unmasked(frame::BINARY, &[7; 1000])[..400])
         .await
@@ -302,9 +302,9 @@ async fn a_second_signal_cuts() {
 
 #[tokio::test]
 async fn while_draining_nobody_new_is_let_in() {
-    let mut backend = Backend::played().await;
+    let mut backend = Backend::played();
     let mut scene = scene(&backend, LONG).await;
-    let (_client, mut server) = tunnel(&scene, &mut backend).await;
+    let (_client, mut server) = scene.tunnel(&mut backend).await;
     scene.gateway.signal(Signal::TERM);
     assert_eq!(next_frame(&mut server).await.close_code(), Some(GOING_AWAY));
     wait::until("new connections are refused", async || {
@@ -321,7 +321,7 @@ async fn during_the_drain_delay_new_sockets_are_still_served() {
     let echo = EchoProcess::start("echo").await;
     let settings = Settings {
         drain_delay: "3s",
-        drain_timeout: "5s",
+        ..Settings::default()
     };
     let mut scene = Scene::start(
         &[Rule::to(SERVICE)],

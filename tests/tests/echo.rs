@@ -65,7 +65,7 @@ async fn the_echo_backend_serves_the_page_and_plain_answers() {
 
 #[tokio::test]
 async fn a_played_backend_sees_what_a_raw_client_sends() {
-    let mut backend = backend::Backend::played().await;
+    let mut backend = backend::Backend::played();
     let mut client = Connection::plain(backend.address)
         .await
         .expect("a connection");

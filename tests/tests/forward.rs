@@ -186,16 +186,13 @@ async fn hop_by_hop_headers_end_at_the_proxy() {
 
 #[tokio::test]
 async fn an_upgrade_reaches_the_backend_with_exact_spelling_and_true_facts() {
-    let mut backend = Backend::played().await;
+    let mut backend = Backend::played();
     let scene = Scene::in_front_of(backend.address).await;
     let more = "X-Forwarded-For: 10.9.9.9\r\nX-Ws-Ingress-Rule: spoofed\r\nOrigin: https://app.example.com\r\n\
                 Cookie: a=b\r\nSec-WebSocket-Protocol: chat.v1, chat.v2\r\n";
-    let mut client = scene.raw().await;
-    client
-        .send(upgrade(HOST, "/path?query=1", more))
-        .await
-        .expect("a request");
-    let (_server, seen) = backend.next().await;
+    let (_client, _server, seen) = scene
+        .asked(&mut backend, upgrade(HOST, "/path?query=1", more))
+        .await;
     assert_eq!(
         (seen.method.as_str(), seen.target.as_str()),
         ("GET", "/path?query=1")
@@ -235,6 +232,23 @@ async fn an_upgrade_reaches_the_backend_with_exact_spelling_and_true_facts() {
         .unwrap_or_default()
         .replace(' ', "");
     assert_eq!(offered, "chat.v1,chat.v2");
+}
+
+#[tokio::test]
+async fn an_absolute_target_with_an_empty_path_becomes_a_slash() {
+    let mut backend = Backend::played();
+    let rules = [Rule::to(SERVICE).forward()];
+    let scene = Scene::with_rules(&rules, &[(SERVICE, &[backend.address])]).await;
+    // RFC 9112 §3.2.2: a server takes the absolute form; RFC 9110 §4.2.3: an empty path is the same as "/".
+    let target = format!("http://{HOST}?x=1");
+    for asked in [
+        upgrade(HOST, &target, ""),
+        request("GET", HOST, &target, ""),
+    ] {
+        let (_client, _server, seen) = scene.asked(&mut backend, &asked).await;
+        assert_eq!(seen.target, "/?x=1", "{asked}");
+        assert_eq!(seen.all("host"), [HOST]);
+    }
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn outcome(scene: &Scene, case: &Case) -> Expected {
 
 #[tokio::test]
 async fn malformed_requests_are_refused_and_reach_no_backend() {
-    let backend = Backend::accepting().await;
+    let backend = Backend::accepting();
     let scene = Scene::in_front_of(backend.address).await;
     let mut wrong = Vec::new();
     let mut expected = 0;

@@ -153,8 +153,21 @@ async fn a_private_key_is_never_printed() {
         .lines()
         .filter(|line| !line.starts_with("---"))
         .collect();
+    let route = chat(&[Rule::to(SERVICE)]);
+    let inline = format!("{:?}", issued.key_pem);
+    let misplaced = |from: &str, to: &str| {
+        assert!(route.contains(from), "{from} is not in the route");
+        (
+            ROUTE_FILE,
+            route.replacen(from, &to.replace("KEY", &inline), 1),
+            &route,
+        )
+    };
+    let service = service(SERVICE);
+    let (above, _) = service.split_once("  ports:").expect("a Service has ports");
+    let ports = format!("{above}  ports: {inline}\n");
     // Mistakes right beside the key: in its indentation, its quoting, its field name, its type.
-    let mistakes = [
+    let beside = [
         good.replace("  tls.key: |\n    ", "  tls.key: |\n    x\n  "),
         good.replace("  tls.key: |", "  tls.key: \""),
         good.replace("  tls.key: |", "  tls.key: ["),
@@ -163,21 +176,32 @@ async fn a_private_key_is_never_printed() {
         format!("{good}  tls.key: again\n"),
         format!("{good}more: 1\n"),
     ];
-    for (number, text) in mistakes.iter().enumerate() {
-        let told = scene.gateway.log().all().len();
-        scene.manifests.write(CERTIFICATE_FILE, text);
+    let beside = beside.map(|text| (CERTIFICATE_FILE, text, &good));
+    // And the key itself where a name, a number or a block belongs.
+    let inside = [
+        misplaced("  tls:\n", "  tls: KEY\n  ignored:\n"),
+        misplaced("certificateRefs:", "certificateRefs: [KEY]\n    ignored:"),
+        misplaced("- name: chat-tls", "- name: KEY"),
+        misplaced("port: 80", "port: KEY"),
+        (SERVICE_FILE, ports, &service),
+    ];
+    let count = |words: &[&str]| {
+        let lines = scene.gateway.log().all();
+        let told = lines
+            .iter()
+            .filter(|line| words.iter().any(|word| line.contains(word)));
+        told.count()
+    };
+    for (number, (file, text, good)) in beside.iter().chain(&inside).enumerate() {
+        let (begun, ended) = (&["manifest: ", "finding: "], &["ended: "]);
+        let before = (count(begun), count(ended));
+        scene.manifests.write(file, text);
         let what = format!("mistake {number} is told");
-        wait::until(&what, async || {
-            (scene.gateway.log().all().len() > told).then_some(())
-        })
-        .await;
+        wait::until(&what, async || (count(begun) > before.0).then_some(())).await;
         // Between two mistakes the file is good, so that each is told by itself.
-        scene.manifests.write(CERTIFICATE_FILE, &good);
+        scene.manifests.write(file, good);
         let what = format!("mistake {number} is mended");
-        wait::until(&what, async || {
-            (scene.gateway.log().all().len() > told + 1).then_some(())
-        })
-        .await;
+        wait::until(&what, async || (count(ended) > before.1).then_some(())).await;
     }
     for line in scene.gateway.log().all() {
         assert!(
@@ -185,6 +209,21 @@ async fn a_private_key_is_never_printed() {
             "a private key in the log: {line}"
         );
     }
+    status_becomes(&scene, "/", 101).await;
+}
+
+#[tokio::test]
+async fn an_emptied_file_keeps_what_it_held() {
+    let echo = EchoProcess::start("echo").await;
+    let scene = Scene::in_front_of(echo.address).await;
+    // As `kubectl create secret ... > certificate.yaml` does until it has something to write.
+    scene.manifests.write(CERTIFICATE_FILE, "");
+    let line = scene.gateway.log().with("is empty").await;
+    assert!(line.contains(CERTIFICATE_FILE), "{line}");
+    assert_eq!(scene.client().status().await, Some(101));
+    let renewed = secret(SECRET, &scene.authority.issue(&[HOST]));
+    scene.manifests.write(CERTIFICATE_FILE, &renewed);
+    scene.gateway.log().with("manifest mended: ").await;
     assert_eq!(scene.client().status().await, Some(101));
 }
 

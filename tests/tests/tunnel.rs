@@ -18,15 +18,9 @@ struct Tunnel {
 }
 
 async fn tunnel() -> Tunnel {
-    let mut backend = Backend::played().await;
+    let mut backend = Backend::played();
     let scene = Scene::in_front_of(backend.address).await;
-    let mut client = scene.raw().await;
-    client
-        .send(upgrade(HOST, "/", ""))
-        .await
-        .expect("a request");
-    let server = backend.next_open().await;
-    assert_eq!(client.response("GET").await.expect("an answer").status, 101);
+    let (client, server) = scene.tunnel(&mut backend).await;
     Tunnel {
         _backend: backend,
         scene,
@@ -37,18 +31,12 @@ async fn tunnel() -> Tunnel {
 
 /// Which cause it had is the product's word; that there was one end, and one only, is the test's.
 async fn assert_one_relay_ended(scene: &Scene) {
-    scene.gateway.open_sockets(0).await;
-    let ended = scene
-        .gateway
-        .metrics()
-        .await
-        .sum("ws_ingress_relays_ended_total", &[]);
-    assert_eq!(ended, 1, "relays ended");
+    assert_eq!(scene.relays_ended(None).await, 1, "relays ended");
 }
 
 #[tokio::test]
 async fn early_client_bytes_are_held_until_the_101_and_delivered_once() {
-    let mut backend = Backend::played().await;
+    let mut backend = Backend::played();
     let scene = Scene::in_front_of(backend.address).await;
     let mut client = scene.raw().await;
     let mut bytes = upgrade(HOST, "/", "").into_bytes();
@@ -85,14 +73,9 @@ async fn early_client_bytes_are_held_until_the_101_and_delivered_once() {
 
 #[tokio::test]
 async fn early_backend_bytes_follow_the_101() {
-    let mut backend = Backend::played().await;
+    let mut backend = Backend::played();
     let scene = Scene::in_front_of(backend.address).await;
-    let mut client = scene.raw().await;
-    client
-        .send(upgrade(HOST, "/", ""))
-        .await
-        .expect("a request");
-    let (mut server, request) = backend.next().await;
+    let (mut client, mut server, request) = scene.asked(&mut backend, upgrade(HOST, "/", "")).await;
     let mut bytes = fill(SWITCHING, &request).into_bytes();
     bytes.extend(frame::unmasked(frame::TEXT, b"at once"));
     server.send(bytes).await.expect("an answer and a frame");

@@ -1,0 +1,34 @@
+//! A real Kubernetes API server with its etcd, as child processes without root; no node, no pods.
+//!
+//! A test calls [`cluster::shared`] (one server for all tests of a file) or [`cluster::own`] (one that it may stop), makes
+//! itself a namespace, and talks to it by [`kubectl`] as a person would. What needs the product as well takes a
+//! [`release::Release`]: its RBAC, a controller that never is admin, and dataplanes whose pods are objects only.
+//!
+//! There is no controller-manager: nobody finishes deleting a namespace, makes EndpointSlices or a default account.
+//!
+//! | part | what it holds |
+//! |---|---|
+//! | [`cluster`], [`namespace`] | what a test asks for |
+//! | [`server`], [`credentials`] | the two processes; the authority, and who a client is |
+//! | [`kubectl`], [`request`] | the two ways to talk to it |
+//! | [`release`], [`controller`], [`dataplane`] | the product in that cluster |
+//! | [`installed`] | all of it ready, and what its routes say |
+//! | [`site`], [`front`], [`traffic`] | an installation that serves while something is taken away from it |
+//! | [`assumed`] | what is not settled yet, in one place |
+//! | [`routes`] | the data file of good and bad routes |
+
+pub mod assumed;
+pub mod cluster;
+pub mod controller;
+pub mod credentials;
+pub mod dataplane;
+pub mod installed;
+pub mod front;
+pub mod kubectl;
+pub mod namespace;
+pub mod release;
+pub mod request;
+pub mod routes;
+pub mod server;
+pub mod site;
+pub mod traffic;

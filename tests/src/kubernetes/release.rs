@@ -1,0 +1,183 @@
+//! One installation of the product in a cluster: its namespace, its accounts with their rights, the dataplane's Service.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::assumed::{CONTROLLER_ACCOUNT, DATAPLANE_ACCOUNT, DATAPLANE_SERVICE, POD_NAME, POD_UID};
+use super::cluster::{BoundPod, Cluster};
+use super::namespace::Namespace;
+use super::request::Patch;
+use crate::tools::built_already;
+
+pub const CONTROLLER: &str = "ws-ingress-controller";
+pub const DATAPLANE: &str = "ws-ingress-dataplane";
+
+/// Which namespaces its controller watches.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// All; the rights of `rbac/cluster.yaml`.
+    Cluster,
+    /// These; the rights of `rbac/watched.yaml` in each, and `rbac/own.yaml`.
+    Namespaces(Vec<String>),
+}
+
+/// An installation. Its class is the name of its namespace, so that several share an API server without noticing.
+pub struct Release {
+    pub namespace: Namespace,
+    pub scope: Scope,
+}
+
+/// A pod that exists as an object only.
+pub struct Pod {
+    pub name: String,
+    pub uid: String,
+}
+
+/// What a pod of the Service says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodState {
+    Ready,
+    NotReady,
+    Terminating,
+}
+
+/// Whether the programs exist yet; what is missing is recorded.
+pub fn built() -> bool {
+    // Both are asked, so that both are listed.
+    let (controller, dataplane) = (built_already(CONTROLLER), built_already(DATAPLANE));
+    controller && dataplane
+}
+
+impl Release {
+    /// All its objects; the processes come from [`super::controller`] and [`super::dataplane`].
+    pub async fn install(cluster: &Arc<Cluster>, scope: Scope) -> Self {
+        let namespace = cluster.namespace().await;
+        let release = Self { namespace, scope };
+        let mut manifests = release.manifest("release.yaml");
+        match &release.scope {
+            Scope::Cluster => manifests += &release.manifest("cluster.yaml"),
+            Scope::Namespaces(watched) => {
+                manifests += &release.manifest("own.yaml");
+                for name in watched {
+                    manifests += &release
+                        .manifest("watched.yaml")
+                        .replace("ws-ingress-watched", name);
+                }
+            }
+        }
+        manifests += &dataplane_service();
+        release.namespace.kubectl.apply(&manifests).await;
+        release
+    }
+
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.namespace.cluster
+    }
+
+    /// The class that its routes name.
+    pub fn class(&self) -> &str {
+        &self.namespace.name
+    }
+
+    /// One of `kubernetes/rbac/`, for this installation.
+    fn manifest(&self, name: &str) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("kubernetes/rbac")
+            .join(name);
+        let text = fs::read_to_string(path).expect("a committed manifest");
+        format!(
+            "---\n{}\n",
+            text.replace("ws-ingress-system", &self.namespace.name)
+        )
+    }
+
+    /// Makes a pod object of the controller.
+    pub(super) async fn controller_pod(&self, name: &str) -> Pod {
+        self.pod(name, CONTROLLER_ACCOUNT).await
+    }
+
+    /// Makes a pod object of the dataplane.
+    pub async fn dataplane_pod(&self, name: &str) -> Pod {
+        self.pod(name, DATAPLANE_ACCOUNT).await
+    }
+
+    async fn pod(&self, name: &str, account: &str) -> Pod {
+        let object = json!({
+            "metadata": { "name": name },
+            "spec": {
+                "serviceAccountName": account,
+                "automountServiceAccountToken": false,
+                "containers": [{ "name": "main", "image": "never-pulled" }],
+            },
+        });
+        let path = self.namespace.collection("v1/pods");
+        let pod = self.cluster().api().create(&path, &object).await;
+        let uid = pod.pointer("/metadata/uid").and_then(Value::as_str);
+        Pod {
+            name: name.to_owned(),
+            uid: uid.expect("a pod has a uid").to_owned(),
+        }
+    }
+
+    /// A token of the dataplane's account for this audience, bound to that pod.
+    pub async fn dataplane_token(&self, pod: &Pod, audience: &str) -> String {
+        let bound = BoundPod {
+            name: &pod.name,
+            uid: &pod.uid,
+        };
+        let namespace = &self.namespace.name;
+        self.cluster()
+            .token(namespace, DATAPLANE_ACCOUNT, &[audience], Some(bound))
+            .await
+    }
+
+    /// Writes the `EndpointSlice` that has this pod of the dataplane alone: what kubelet and controller-manager would do.
+    pub async fn publish(&self, pod: &Pod, https_port: u16, state: PodState) {
+        let name = format!("{DATAPLANE_SERVICE}-{}", pod.name);
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": name,
+                "labels": { "kubernetes.io/service-name": DATAPLANE_SERVICE },
+            },
+            "addressType": "IPv4",
+            "endpoints": [{
+                // For documentation (RFC 5737): nothing dials it, and it is nobody's backend.
+                "addresses": ["203.0.113.1"],
+                "conditions": {
+                    "ready": state == PodState::Ready,
+                    "serving": state != PodState::NotReady,
+                    "terminating": state == PodState::Terminating,
+                },
+                "targetRef": {
+                    "kind": "Pod",
+                    "namespace": self.namespace.name,
+                    "name": pod.name,
+                    "uid": pod.uid,
+                },
+            }],
+            "ports": [{ "name": "https", "port": https_port, "protocol": "TCP" }],
+        });
+        let path = self
+            .namespace
+            .path("discovery.k8s.io/v1/endpointslices", &name);
+        let api = self.cluster().api();
+        let (code, answer) = api.patch(&path, Patch::Apply("kubelet"), &slice).await;
+        assert!(code.is_success(), "the slice of a pod: {code} {answer}");
+    }
+
+    /// What a pod learns of itself.
+    pub(super) fn pod_environment(pod: &Pod) -> [(&'static str, &str); 2] {
+        [(POD_NAME, &pod.name), (POD_UID, &pod.uid)]
+    }
+}
+
+fn dataplane_service() -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: {DATAPLANE_SERVICE}\nspec:\n  ports:\n  - name: https\n    port: 443\n  - name: http\n    port: 80\n"
+    )
+}

@@ -1,0 +1,185 @@
+//! etcd and kube-apiserver as child processes on ports of 127.0.0.1, in a folder of their own.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use http::Method;
+use rcgen::KeyPair;
+use rustix::process::Signal;
+use tokio::sync::Mutex;
+
+use super::credentials::{Access, ClusterAuthority, Identity};
+use super::request::Api;
+use crate::metrics;
+use crate::process::{Process, guarded};
+use crate::wait;
+
+/// Ready in 3 s on an idle machine; a loaded one gets time.
+const START_LIMIT: Duration = Duration::from_mins(1);
+
+/// Ports are taken from here, below those that the kernel gives to port 0 and to clients: a server that is stopped for a
+/// minute must find its port free.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// Where the API server says that it is. It tells nobody here, but refuses to tell a loopback address, and without a
+/// default route it finds no other (an address for documentation, RFC 5737).
+const ADVERTISED: &str = "192.0.2.1";
+
+/// A running API server with its etcd.
+pub struct Server {
+    programs: PathBuf,
+    folder: PathBuf,
+    authority: ClusterAuthority,
+    etcd_client: SocketAddr,
+    address: SocketAddr,
+    /// None while it is stopped. Dropped before its etcd, which it would miss loudly.
+    api: Mutex<Option<Process>>,
+    _etcd: Process,
+}
+
+impl Server {
+    /// Starts both and returns once the API server is ready. `programs` holds them, `folder` takes their files.
+    pub async fn start(programs: &Path, folder: &Path) -> Self {
+        let authority = ClusterAuthority::new();
+        let server = authority.server();
+        // ServiceAccount tokens are signed with this one.
+        let signing = KeyPair::generate().expect("a key");
+        let files = [
+            ("ca.crt", authority.root_pem()),
+            ("server.crt", server.certificate),
+            ("server.key", server.key),
+            ("tokens.key", signing.serialize_pem()),
+            ("tokens.pub", signing.public_key_pem()),
+        ];
+        for (name, text) in files {
+            fs::write(folder.join(name), text).expect("write a certificate");
+        }
+
+        let etcd_client = free_port();
+        let etcd = start_etcd(programs, folder, etcd_client).await;
+        let server = Self {
+            programs: programs.to_path_buf(),
+            folder: folder.to_path_buf(),
+            authority,
+            etcd_client,
+            address: free_port(),
+            api: Mutex::new(None),
+            _etcd: etcd,
+        };
+        server.start_api().await;
+        server
+    }
+
+    /// Ends the API server at once, as if its machine had gone; etcd and all data stay.
+    pub async fn stop_api(&self) {
+        if let Some(mut api) = self.api.lock().await.take() {
+            api.signal(Signal::KILL);
+            api.exit(wait::LIMIT).await;
+        }
+    }
+
+    /// Starts the API server on its port and data, and waits until it is ready.
+    pub async fn start_api(&self) {
+        let mut command = guarded(&self.programs.join("kube-apiserver"));
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let flags = [
+            ("etcd-servers", format!("http://{}", self.etcd_client)),
+            ("cert-dir", file("certificates")),
+            ("tls-cert-file", file("server.crt")),
+            ("tls-private-key-file", file("server.key")),
+            ("client-ca-file", file("ca.crt")),
+            ("bind-address", self.address.ip().to_string()),
+            ("secure-port", self.address.port().to_string()),
+            ("advertise-address", ADVERTISED.to_owned()),
+            ("endpoint-reconciler-type", "none".to_owned()),
+            ("authorization-mode", "RBAC".to_owned()),
+            (
+                "service-account-issuer",
+                "https://kubernetes.default.svc".to_owned(),
+            ),
+            ("service-account-key-file", file("tokens.pub")),
+            ("service-account-signing-key-file", file("tokens.key")),
+            ("service-cluster-ip-range", "10.0.0.0/16".to_owned()),
+            // Nobody makes default ServiceAccounts, and this plugin refuses pods without one.
+            ("disable-admission-plugins", "ServiceAccount".to_owned()),
+        ];
+        for (name, value) in flags {
+            command.arg(format!("--{name}={value}"));
+        }
+        let mut api = self.api.lock().await;
+        let api = api.insert(Process::spawn("kube-apiserver", command));
+        let client = Api::new(admin(&self.authority, self.address));
+        wait::until_limit("the API server is ready", START_LIMIT, async || {
+            assert!(api.runs(), "kube-apiserver ended");
+            let (status, _) = client.try_send(Method::GET, "/readyz", None).await.ok()?;
+            status.is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// How to reach it as admin.
+    pub fn admin(&self) -> Access {
+        admin(&self.authority, self.address)
+    }
+
+    /// How to reach it as this user, by a client certificate.
+    pub fn user(&self, user: &str, groups: &[&str]) -> Access {
+        self.access(Identity::Certificate(self.authority.client(user, groups)))
+    }
+
+    pub fn access(&self, identity: Identity) -> Access {
+        Access {
+            server: self.address,
+            root_pem: self.authority.root_pem(),
+            identity,
+        }
+    }
+}
+
+fn admin(authority: &ClusterAuthority, server: SocketAddr) -> Access {
+    Access {
+        server,
+        root_pem: authority.root_pem(),
+        identity: Identity::Certificate(authority.client("admin", &["system:masters"])),
+    }
+}
+
+async fn start_etcd(programs: &Path, folder: &Path, client: SocketAddr) -> Process {
+    let peer = free_port();
+    let mut command = guarded(&programs.join("etcd"));
+    command
+        .arg(format!("--data-dir={}", folder.join("etcd").display()))
+        .arg(format!("--listen-client-urls=http://{client}"))
+        .arg(format!("--advertise-client-urls=http://{client}"))
+        .arg(format!("--listen-peer-urls=http://{peer}"))
+        // Its data ends with the test; waiting for the disk would only slow every write.
+        .arg("--unsafe-no-fsync=true")
+        .arg("--log-level=warn");
+    let mut etcd = Process::spawn("etcd", command);
+    wait::until_limit("etcd is ready", START_LIMIT, async || {
+        assert!(etcd.runs(), "etcd ended");
+        (metrics::get(client, "/health").await?.0 == 200).then_some(())
+    })
+    .await;
+    etcd
+}
+
+/// A port that nobody listens on. Not the kernel's choice: see [`PORTS`].
+fn free_port() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run at the same time begin far from each other.
+    let width = u32::from(PORTS.end - PORTS.start);
+    let own = std::process::id().wrapping_mul(97) % width;
+    for _ in PORTS {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let offset = u16::try_from((own + step) % width).expect("below the width");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + offset));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no free port in {PORTS:?}")
+}

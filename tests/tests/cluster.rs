@@ -1,0 +1,73 @@
+//! The product in a cluster: objects that people apply, a controller with its own rights, a dataplane that is another
+//! process.
+
+use std::sync::Arc;
+
+use tests::certificate::Authority;
+use tests::client::{Dial, talk};
+use tests::echo_process::EchoProcess;
+use tests::kubernetes::cluster::{Cluster, shared};
+use tests::kubernetes::controller::Controller;
+use tests::kubernetes::dataplane::Dataplane;
+use tests::kubernetes::release::{Release, Scope, built};
+use tests::manifests::{Rule, Tls, endpoints, in_class, route, secret, service};
+use tests::scene::{HOST, SECRET, SERVICE};
+
+/// The shared cluster; `None` when a tool or a program of the product is missing, which is recorded.
+async fn cluster() -> Option<Arc<Cluster>> {
+    if built() { shared().await } else { None }
+}
+
+/// Applies the objects of one route in this namespace, and talks to its backend once the route says that it is programmed.
+async fn apply_wait_and_talk(release: &Release, namespace: &str) {
+    let controller = Controller::start(release, "controller-0", &[]).await;
+    let dataplane = Dataplane::start(release, "dataplane-0", controller.push).await;
+    dataplane.ready(release).await;
+
+    let cluster = release.cluster();
+    let kubectl = cluster.kubectl_as(&cluster.server.admin(), namespace);
+    let (echo, authority) = (EchoProcess::start_reachable("echo").await, Authority::new());
+    let routes = route(
+        "chat",
+        &[HOST],
+        &Tls::Terminate(SECRET),
+        &[Rule::to(SERVICE)],
+    );
+    let manifests = [
+        secret(SECRET, &authority.issue(&[HOST])),
+        service(SERVICE),
+        endpoints(SERVICE, &[echo.address]),
+        in_class(release.class(), &routes),
+    ];
+    kubectl.apply(&manifests.concat()).await;
+    for condition in ["Accepted", "ResolvedRefs", "Programmed"] {
+        kubectl
+            .wait("websocketroute/chat", &format!("condition={condition}"))
+            .await;
+    }
+    let mut socket = Dial::wss(dataplane.https, HOST, authority.root())
+        .connect()
+        .await;
+    talk(&mut socket, "through the cluster").await;
+}
+
+#[tokio::test]
+async fn an_applied_route_becomes_programmed_and_carries_wss() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    let release = Release::install(&cluster, Scope::Cluster).await;
+    let elsewhere = cluster.namespace().await;
+    apply_wait_and_talk(&release, &elsewhere.name).await;
+}
+
+#[tokio::test]
+async fn a_controller_of_one_namespace_needs_no_more_than_its_rights_there() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    let watched = cluster.namespace().await;
+    let scope = Scope::Namespaces(vec![watched.name.clone()]);
+    let release = Release::install(&cluster, scope).await;
+    apply_wait_and_talk(&release, &watched.name).await;
+}
