@@ -1,6 +1,6 @@
 # Every verb is a line in `make help`. CI runs `.ci/run`, which calls these.
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test test-tools crds golden docs fmt lint ci clean
+.PHONY: help build demo check test test-tools crds golden docs fuzz fuzz-check fmt lint ci clean
 
 CARGO ?= cargo
 
@@ -31,6 +31,14 @@ golden: ## Write the expected results in controller/testdata; review the diff
 
 docs: ## API documentation of all crates; warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+fuzz-check: ## Compile the fuzz targets, so that they do not rot
+	$(CARGO) check --locked --manifest-path dataplane/fuzz/Cargo.toml --target-dir target/fuzz
+
+fuzz: ## Run each fuzz target for FUZZ_SECONDS (20); needs cargo-fuzz
+	cd dataplane && for target in push_decode push_delta; do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir fuzz $$target -- -max_total_time=$(or $(FUZZ_SECONDS),20) || exit 1; \
+	done
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
