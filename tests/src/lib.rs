@@ -14,6 +14,7 @@
 //! | [`backend`], [`echo`], [`echo_process`] | the backend side: scripted sockets; the echo server and its process |
 //! | [`kubernetes`] | a real API server, and the product in a cluster |
 //! | [`metrics`], [`wait`], [`tools`], [`malformed`] | reading, waiting, external programs, the data file |
+//! | [`canary`] | secrets, and the search for them in what a program shows |
 #![allow(
     clippy::panic,
     clippy::print_stderr,
@@ -22,6 +23,7 @@
 )]
 
 pub mod backend;
+pub mod canary;
 pub mod certificate;
 pub mod client;
 pub mod echo;

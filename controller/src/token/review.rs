@@ -77,7 +77,13 @@ pub(super) fn judge(
 /// The API server says why only in words. They tell two cases apart for whoever reads our metrics; every other text is a denial
 /// like these.
 fn denied(words: &str) -> TokenError {
-    if words.contains("has been invalidated") || words.contains("has been deleted") {
+    // The last one: another pod or account has taken the name.
+    let gone = [
+        "has been invalidated",
+        "has been deleted",
+        ") does not match",
+    ];
+    if gone.iter().any(|gone| words.contains(gone)) {
         TokenError::Revoked
     } else if words.contains("has expired") {
         TokenError::Expired

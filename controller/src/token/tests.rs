@@ -116,8 +116,13 @@ async fn the_review_decides() {
     });
     check(json!({}), TokenError::Denied).await;
     check(json!({ "error": "signature" }), TokenError::Denied).await;
-    let gone = "service account token has been invalidated";
-    check(json!({ "error": gone }), TokenError::Revoked).await;
+    for gone in [
+        "service account token has been invalidated",
+        "service account ws-ingress/ws-ingress-dataplane has been deleted",
+        "pod UID (b) does not match service account pod ref claim (a)",
+    ] {
+        check(json!({ "error": gone }), TokenError::Revoked).await;
+    }
     check(json!({ "error": "token has expired" }), TokenError::Expired).await;
     // An API server that knows nothing of audiences.
     let unaware = json!({ "authenticated": true, "user": user(&ours, bound.clone()) });
@@ -133,7 +138,7 @@ async fn the_review_decides() {
         "authentication.kubernetes.io/pod-name": ["pod-2"],
     });
     check(accepted(user(&ours, another)), TokenError::NoPod).await;
-    assert_eq!(api.reviews(), 8);
+    assert_eq!(api.reviews(), 10);
 }
 
 #[tokio::test(start_paused = true)]

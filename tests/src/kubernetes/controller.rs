@@ -9,7 +9,7 @@ use super::assumed::{
     AUTHORITY_CONFIG_MAP, AUTHORITY_KEY, CONTROLLER_ACCOUNT, CONTROLLER_ADDRESSES,
     DATAPLANE_SERVICE, KUBECONFIG, LEASE, LISTENING,
 };
-use super::release::{CONTROLLER, Release, Scope};
+use super::release::{CONTROLLER, Pod, Release, Scope};
 use crate::gateway::address;
 use crate::metrics;
 use crate::process::{Lines, Process, guarded, program};
@@ -18,6 +18,7 @@ use crate::wait;
 /// A replica of the controller.
 pub struct Controller {
     process: Process,
+    pod: Pod,
     /// Where dataplanes dial it.
     pub push: SocketAddr,
     pub status: SocketAddr,
@@ -26,8 +27,13 @@ pub struct Controller {
 impl Controller {
     /// Starts a replica and returns once it listens. `name` is its pod's; `flags` come last.
     pub async fn start(release: &Release, name: &str, flags: &[&str]) -> Self {
-        let namespace = &release.namespace.name;
         let pod = release.controller_pod(name).await;
+        Self::start_in(release, pod, flags).await
+    }
+
+    /// The same in a pod that is there already, as the kubelet starts a container again.
+    pub async fn start_in(release: &Release, pod: Pod, flags: &[&str]) -> Self {
+        let namespace = &release.namespace.name;
         let cluster = release.cluster();
         let access = cluster.account(namespace, CONTROLLER_ACCOUNT).await;
         let kubeconfig = cluster.new_file("kubeconfig", &access.kubeconfig(namespace));
@@ -51,11 +57,12 @@ impl Controller {
             }
         }
         command.args(flags);
-        let process = Process::spawn(name, command);
+        let process = Process::spawn(&pod.name, command);
         let line = process.stdout.with(LISTENING).await;
         let [push, status] = CONTROLLER_ADDRESSES.map(|key| address(&line, key));
         Self {
             process,
+            pod,
             push,
             status,
         }
@@ -79,10 +86,11 @@ impl Controller {
         self.process.signal(signal);
     }
 
-    /// Kills it and waits until it is gone.
-    pub async fn kill(mut self) {
+    /// Kills it and waits until it is gone. Its pod stays.
+    pub async fn kill(mut self) -> Pod {
         self.process.signal(Signal::KILL);
         self.process.exit(wait::LIMIT).await;
+        self.pod
     }
 
     /// Ends it as a rollout does.

@@ -2,6 +2,7 @@
 //! routes say of themselves.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -82,6 +83,16 @@ impl Installed {
         ];
         self.namespace.kubectl.apply(&manifests.concat()).await;
         is_programmed(&self.namespace, ROUTE).await;
+        self.takes(HOST, "/").await;
+    }
+
+    /// Waits until a new socket of this host and path is taken.
+    pub async fn takes(&self, host: &str, path: &str) {
+        let dial = self.client_of(host).path(path);
+        wait::until(&format!("{host}{path} is served"), async || {
+            (dial.status().await == Some(101)).then_some(())
+        })
+        .await;
     }
 
     /// A wss client of [`HOST`].
@@ -135,4 +146,14 @@ pub async fn says(namespace: &Namespace, name: &str, expected: [&str; 3]) -> Val
 /// [`says`] that it is programmed.
 pub async fn is_programmed(namespace: &Namespace, name: &str) -> Value {
     says(namespace, name, ["Programmed", "True", "Programmed"]).await
+}
+
+/// Waits until a time that is written now differs from all that were written before: Kubernetes has whole seconds.
+pub async fn a_later_second() {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).ok();
+    let since = now().expect("a time after 1970").as_secs();
+    wait::until("a later second", async || {
+        (now()?.as_secs() > since).then_some(())
+    })
+    .await;
 }

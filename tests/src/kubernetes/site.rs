@@ -11,6 +11,7 @@ use super::cluster::Cluster;
 use super::controller::Controller;
 use super::dataplane::Dataplane;
 use super::front::Front;
+use super::installed::ROUTES;
 use super::namespace::Namespace;
 use super::release::{Release, Scope};
 use crate::certificate::Authority;
@@ -23,9 +24,6 @@ use crate::wait;
 /// Longest time from a controller that leads to its table on every dataplane and its statuses. A dataplane dials at least
 /// every 10 s and may meet a replica that does not lead, or one that does not answer for 5 s, before the one that does.
 pub const RECOVERY: Duration = Duration::from_secs(45);
-
-/// The plural of the routes, as paths of the API have it.
-pub const ROUTES: &str = "ws-ingress.dev/v1alpha1/websocketroutes";
 
 /// What serves. The controllers and dataplanes are the test's own.
 pub struct Site {

@@ -20,25 +20,30 @@ pub struct Traffic {
     stop: Arc<AtomicBool>,
     handshakes: Arc<AtomicU64>,
     clients: JoinSet<()>,
+    newcomers: JoinSet<()>,
+    no_more: Arc<AtomicBool>,
 }
 
 impl Traffic {
     /// Opens the sockets; from here on everything must succeed.
     pub async fn start(dial: &Dial) -> Self {
-        let (stop, handshakes) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let mut clients = JoinSet::new();
+        let [stop, no_more] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let handshakes = Arc::default();
+        let (mut clients, mut newcomers) = (JoinSet::new(), JoinSet::new());
         for _ in 0..SOCKETS {
             clients.spawn(stay(dial.connect().await, Arc::clone(&stop)));
         }
-        clients.spawn(come_and_go(
+        newcomers.spawn(come_and_go(
             dial.clone(),
-            Arc::clone(&stop),
+            Arc::clone(&no_more),
             Arc::clone(&handshakes),
         ));
         Self {
             stop,
             handshakes,
             clients,
+            newcomers,
+            no_more,
         }
     }
 
@@ -47,15 +52,25 @@ impl Traffic {
         self.handshakes.load(Ordering::SeqCst)
     }
 
-    /// Ends it; panics when any socket or handshake failed, or when there were no new handshakes.
+    /// Ends the new handshakes, which must all have succeeded; the sockets go on talking.
+    pub async fn nobody_new_comes(&mut self) {
+        self.no_more.store(true, Ordering::SeqCst);
+        all_went_well(&mut self.newcomers).await;
+    }
+
+    /// Ends it; panics when any socket or handshake failed.
     pub async fn undisturbed(mut self) {
+        self.nobody_new_comes().await;
         self.stop.store(true, Ordering::SeqCst);
-        while let Some(ended) = self.clients.join_next().await {
-            if let Err(error) = ended {
-                panic!("a client was disturbed: {error}");
-            }
+        all_went_well(&mut self.clients).await;
+    }
+}
+
+async fn all_went_well(clients: &mut JoinSet<()>) {
+    while let Some(ended) = clients.join_next().await {
+        if let Err(error) = ended {
+            panic!("a client was disturbed: {error}");
         }
-        assert!(self.handshakes() > 0, "nobody came");
     }
 }
 
@@ -69,10 +84,14 @@ async fn stay(mut socket: WebSocket, stop: Arc<AtomicBool>) {
 }
 
 async fn come_and_go(dial: Dial, stop: Arc<AtomicBool>, handshakes: Arc<AtomicU64>) {
-    while !stop.load(Ordering::SeqCst) {
+    // Once at least.
+    loop {
         let mut socket = dial.connect().await;
         talk(&mut socket, "a new one").await;
         handshakes.fetch_add(1, Ordering::SeqCst);
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
         sleep(PACE).await;
     }
 }
