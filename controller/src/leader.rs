@@ -190,8 +190,9 @@ impl Elector {
         match written {
             Ok(lease) => self.lead(&lease, sent),
             Err(LeaseError::Conflict) => {
-                // Whoever wrote it may lead already.
-                self.follow("another replica wrote the Lease");
+                // Whoever wrote it may lead, or has only put a label on it: look. Until then the proof of the last write holds, and
+                // nobody else can lead before it has run out.
+                self.uncertain = true;
                 Err(LeaseError::Conflict)
             }
             Err(error) => {
@@ -242,6 +243,8 @@ impl Elector {
 
     /// The Lease says that we lead; `sent` is when we asked it to.
     fn lead(&mut self, lease: &Lease, sent: Instant) -> Result<(), LeaseError> {
+        // A proof that ran out before this one came ended the term for everybody who asked: they must hear of both.
+        self.end_if_unproven();
         let seen = Seen::new(lease.clone(), None, sent).ok_or(LeaseError::Incomplete)?;
         let leadership = Leadership::Leader(seen.fence());
         self.seen = Some(seen);

@@ -40,6 +40,8 @@ pub struct Generation<'a> {
     pub generation: Option<i64>,
     /// Whether the route's status in the API says already that this generation is programmed; an earlier leader's proof.
     pub recorded: bool,
+    /// Whether a certificate of it was not read yet, so that what the dataplanes took is not yet all of it.
+    pub waits: bool,
 }
 
 /// What all routes are judged by.
@@ -80,15 +82,23 @@ fn remember(known: Option<Memory>, generation: Generation<'_>, sequence: u64) ->
         uid,
         generation,
         recorded,
+        waits,
     } = generation;
-    known
+    let mut memory = known
         .filter(|known| known.uid == *uid && known.generation == generation)
         .unwrap_or_else(|| Memory {
             uid: uid.clone(),
             generation,
             sequence,
             taken: recorded,
-        })
+        });
+    // A later output than this one brings the certificate, unless it turns out to change nothing.
+    memory.sequence = if waits && !memory.taken {
+        sequence + 1
+    } else {
+        memory.sequence.min(sequence)
+    };
+    memory
 }
 
 fn judge_route(key: &RouteKey, memory: &mut Memory, facts: Facts<'_>) -> Condition {

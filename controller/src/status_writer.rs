@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::compile::Reason;
 use crate::decode::{Observed, observed, typed};
 use crate::delivery::Deliveries;
 use crate::desired::{Desired, is_recorded_programmed};
@@ -96,6 +97,11 @@ impl Plan {
                 generation,
                 recorded: observed
                     .is_some_and(|observed| is_recorded_programmed(observed, generation)),
+                waits: report
+                    .status
+                    .findings
+                    .iter()
+                    .any(|finding| finding.reason == Reason::CertificateNotYetRead),
             }
         });
         let facts = Facts {
@@ -190,7 +196,9 @@ impl StatusWriter {
                     self.compare();
                     turn.done(began);
                 }
-                () = sleep_until(self.not_before), if waiting => self.write_next().await,
+                () = sleep_until(self.not_before), if waiting => if !self.write_next().await {
+                    turn.due(OTHERS);
+                },
             }
         }
     }
@@ -214,18 +222,19 @@ impl StatusWriter {
         self.plan.compare(&output, &deliveries, &fleet, &observed);
     }
 
-    async fn write_next(&mut self) {
+    /// Writes one status; false if what should stand there must be found out again.
+    async fn write_next(&mut self) -> bool {
         self.not_before = Instant::now() + EVERY;
         if !self.leads() {
             self.plan.pending.clear();
-            return;
+            return false;
         }
         let Some((key, desired)) = self.plan.next() else {
-            return;
+            return true;
         };
         let observed = self.inputs.observed.borrow().get(&key).cloned();
         let Some(observed) = observed.filter(|observed| observed.uid == desired.uid) else {
-            return;
+            return true;
         };
         let patch = desired.patch(&key, &observed, Timestamp::now());
         let written = self.write(&key, &patch).await;
@@ -239,7 +248,10 @@ impl StatusWriter {
                 }
                 self.plan.sent.insert(key, (desired, version));
             }
-            Written::Gone => self.recovered(),
+            Written::Gone => {
+                self.recovered();
+                return false;
+            }
             Written::Invalid(failure) => {
                 tracing::warn!(route = %key, error = %failure, "the API server does not take the status; is the CustomResourceDefinition older than the controller?");
                 self.plan.sent.insert(key, (desired, observed.version));
@@ -250,6 +262,7 @@ impl StatusWriter {
                 self.plan.pending.insert(key, desired);
             }
         }
+        true
     }
 
     fn recovered(&mut self) {

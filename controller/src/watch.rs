@@ -249,6 +249,10 @@ fn ended(error: kube::Error) -> Ended {
     match error {
         // Only too old a version, which every long pause leads to.
         kube::Error::Api(status) if status.code == 410 => Ended::Relist(None),
+        // An API server that has too much to do is not asked for everything again.
+        kube::Error::Api(status) if status.code == 429 || status.code >= 500 => {
+            Ended::Broken(kube::Error::Api(status).into())
+        }
         error @ kube::Error::Api(_) => Ended::Relist(Some(error.into())),
         error => Ended::Broken(error.into()),
     }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 pub use dial::{ControllerAddress, ControllerAddressError};
 use session::{Ended, NotFollowed};
 
-/// First pause between two rounds over all controllers, and the longest; a round that reached the leader starts over.
+/// First pause between two rounds over all controllers, and the longest; a stream that lasted starts over.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -88,7 +88,9 @@ pub async fn run(
     };
     let mut pause = FIRST_PAUSE;
     loop {
-        if receiver.round().await {
+        let began = Instant::now();
+        // A stream that was followed and ends at once, again and again, is no reason to hurry.
+        if receiver.round().await && began.elapsed() >= LONGEST_PAUSE {
             pause = FIRST_PAUSE;
         }
         // Full jitter: after a leader has died, all dataplanes dial at once otherwise.

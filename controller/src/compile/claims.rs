@@ -52,14 +52,19 @@ pub(super) fn settle(drafts: &mut [Draft]) {
 }
 
 /// A claim that is not recorded comes after every one that is, however old its route: an old route of another class, edited, would
-/// otherwise take a name from those who hold it. It is recorded as of now, so that it stays behind.
+/// otherwise take a name from those who hold it. It is recorded as later than all of them, so that it stays behind.
 fn yield_to_recorded(drafts: &mut [Draft]) {
-    let claims = drafts.iter().flat_map(|draft| &draft.claims);
-    let recorded = claims
-        .filter(|claim| claim.recorded)
-        .map(|claim| claim.pattern.clone());
-    let recorded = recorded.collect::<BTreeSet<_>>();
+    let mut recorded = BTreeSet::new();
+    let mut newest = BTreeMap::new();
+    for claim in drafts.iter().flat_map(|draft| &draft.claims) {
+        if claim.recorded {
+            recorded.insert(claim.pattern.clone());
+        }
+        let newest = newest.entry(claim.pattern.clone()).or_insert(claim.since);
+        *newest = (*newest).max(claim.since);
+    }
     for claim in drafts.iter_mut().flat_map(|draft| &mut draft.claims) {
+        claim.newest = newest.get(&claim.pattern).copied().flatten();
         if !claim.recorded && recorded.contains(&claim.pattern) {
             claim.since = None;
         }

@@ -59,6 +59,8 @@ pub(super) struct Claim {
     pub(super) recorded: bool,
     /// What the claim is ranked by; unknown ranks last.
     pub(super) since: Option<Timestamp>,
+    /// The newest other claim on the hostname: one of unknown age is recorded as later than this.
+    pub(super) newest: Option<Timestamp>,
 }
 
 impl Draft {
@@ -203,6 +205,7 @@ fn read_hostnames(draft: &mut Draft, route: &WebSocketRoute) {
             pattern,
             recorded: own.is_some(),
             since,
+            newest: None,
         });
     }
 }

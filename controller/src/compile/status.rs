@@ -168,7 +168,7 @@ pub(super) fn of(draft: Draft, now: Timestamp) -> RouteStatus {
     findings.dedup();
     let claims = draft.claims.into_iter().map(|claim| HostnameClaim {
         hostname: claim.pattern.to_string(),
-        since: whole_seconds(claim.since.unwrap_or(now)).into(),
+        since: whole_seconds(claim.since.unwrap_or_else(|| after(now, claim.newest))).into(),
     });
     RouteStatus {
         observed_generation: draft.generation,
@@ -227,6 +227,13 @@ fn listed<'a>(messages: impl Iterator<Item = &'a str>) -> Option<String> {
         0 => Some(text),
         more => Some(format!("{text}. And {more} more")),
     }
+}
+
+/// The time of a claim of unknown age: now, but in a later second than `newest`, or whole seconds would make the two equal and a
+/// name decide.
+fn after(now: Timestamp, newest: Option<Timestamp>) -> Timestamp {
+    let later = newest.and_then(|newest| Timestamp::from_second(newest.as_second() + 1).ok());
+    later.map_or(now, |later| now.max(later))
 }
 
 /// As Kubernetes writes times; a claim that is read back must be the one that was written.

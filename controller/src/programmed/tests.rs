@@ -70,6 +70,7 @@ struct Scene {
     uid: Arc<str>,
     generation: i64,
     recorded: bool,
+    waits: bool,
     sequence: u64,
     resources: Resources,
     deliveries: Deliveries,
@@ -83,6 +84,7 @@ impl Scene {
             uid: "uid-1".into(),
             generation: 1,
             recorded: false,
+            waits: false,
             sequence: 7,
             resources: resources(),
             deliveries: Deliveries::new(),
@@ -118,6 +120,7 @@ impl Scene {
             uid: &self.uid,
             generation: Some(self.generation),
             recorded: self.recorded,
+            waits: self.waits,
         };
         let facts = Facts {
             sequence: self.sequence,
@@ -151,6 +154,30 @@ fn a_later_set_holds_the_generation_too() {
     scene.check("Unknown Pending");
     scene.sequence = 9;
     scene.ack("a", 8);
+    scene.check("True Programmed");
+}
+
+#[test]
+fn a_certificate_that_was_not_read_yet_is_waited_for() {
+    let mut scene = Scene::new(&["a"]);
+    scene.waits = true;
+    scene.ack("a", 7);
+    scene.check("Unknown Pending");
+    // Read: the next output brings it.
+    scene.waits = false;
+    scene.sequence = 8;
+    scene.check("Unknown Pending");
+    scene.ack("a", 8);
+    scene.check("True Programmed");
+}
+
+#[test]
+fn a_certificate_that_changes_nothing_once_read_keeps_nobody_waiting() {
+    let mut scene = Scene::new(&["a"]);
+    scene.waits = true;
+    scene.ack("a", 7);
+    scene.check("Unknown Pending");
+    scene.waits = false;
     scene.check("True Programmed");
 }
 
