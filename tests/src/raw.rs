@@ -119,7 +119,7 @@ impl Connection {
         })
     }
 
-    /// The same with a receive buffer of [`NARROW_BYTES`].
+    /// The same with a receive buffer of `NARROW_BYTES`.
     pub async fn narrow_tls(
         address: SocketAddr,
         sni: &str,
