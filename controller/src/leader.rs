@@ -60,6 +60,8 @@ pub(crate) struct Elector {
     name: String,
     identity: Identity,
     seen: Option<Seen>,
+    /// Until then the holder of a Lease that was deleted may still lead.
+    vacant_from: Option<Instant>,
     /// Whether a write of ours may have gone through without an answer, so that `seen` is out of date.
     uncertain: bool,
     health: Arc<Health>,
@@ -113,6 +115,7 @@ impl Elector {
             name: lease.name.clone(),
             identity,
             seen: None,
+            vacant_from: None,
             uncertain: false,
             health,
             leadership,
@@ -179,7 +182,12 @@ impl Elector {
             self.look().await?;
         }
         let sent = Instant::now();
+        let occupied = self.vacant_from.is_some_and(|vacant| sent < vacant);
         let written = match decide(self.seen.as_ref(), &self.identity, sent) {
+            Decision::Create(_) if occupied => {
+                self.follow("the Lease was deleted, and its holder may not know yet");
+                return Ok(());
+            }
             Decision::Wait => {
                 self.follow("another replica holds the Lease");
                 return Ok(());
@@ -212,12 +220,12 @@ impl Elector {
     async fn look(&mut self) -> Result<(), LeaseError> {
         let lease = ask(self.leases.get_opt(&self.name)).await?;
         let now = Instant::now();
-        self.seen = match lease {
-            Some(lease) => {
-                Some(Seen::new(lease, self.seen.take(), now).ok_or(LeaseError::Incomplete)?)
-            }
-            None => None,
-        };
+        if let Some(lease) = lease {
+            let seen = Seen::new(lease, self.seen.take(), now);
+            self.seen = Some(seen.ok_or(LeaseError::Incomplete)?);
+        } else if let Some(held) = self.seen.take() {
+            self.vacant_from = held.occupied_until(&self.identity);
+        }
         self.uncertain = false;
         Ok(())
     }

@@ -30,10 +30,8 @@ use crate::leader::{Leadership, Standing};
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Connections at once: a kubelet, a few Prometheus servers, a person.
 const CONNECTIONS: usize = 32;
-/// How long a scraper may hold one of them without asking for anything.
-const IDLE: Duration = Duration::from_secs(90);
-/// How long one may last in all; scrapers connect again.
-const CONNECTION: Duration = Duration::from_hours(1);
+/// How long one may last: one answer, and no keep-alive. Held open, a few idle ones would keep the kubelet's probes out.
+const CONNECTION: Duration = Duration::from_secs(10);
 /// Pause after the system refused a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -80,7 +78,7 @@ pub(crate) async fn serve(pages: Arc<Pages>, listener: TcpListener) {
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(IDLE);
+            http.timer(TokioTimer::new()).keep_alive(false);
             let serving = http.serve_connection(TokioIo::new(tcp), service);
             if let Ok(Err(error)) = timeout(CONNECTION, serving).await {
                 tracing::debug!(%error, "status connection ended badly");

@@ -20,10 +20,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::forward::{Body, full};
 
-/// How long a scraper may hold one of the few connections without asking for anything.
-const IDLE: Duration = Duration::from_secs(90);
-/// How long one connection may last in all; scrapers connect again.
-const CONNECTION: Duration = Duration::from_hours(1);
+/// How long one may last: one answer, and no keep-alive. Held open, a few idle ones would keep the kubelet's probes out.
+const CONNECTION: Duration = Duration::from_secs(10);
 /// Pause after the system refused a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,7 +49,7 @@ where
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(IDLE);
+            http.timer(TokioTimer::new()).keep_alive(false);
             let serving = http.serve_connection(TokioIo::new(tcp), service);
             if let Ok(Err(error)) = timeout(CONNECTION, serving).await {
                 tracing::debug!(%error, "connection to a local listener ended badly");

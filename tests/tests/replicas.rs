@@ -206,8 +206,15 @@ async fn a_lease_that_was_deleted_is_made_again_and_dataplanes_follow() {
         return;
     };
     let namespace = &scene.site.release.namespace;
+    let never_two = async || {
+        let before = leads_now(&holder).await;
+        let other = leads_now(&second).await;
+        let after = leads_now(&holder).await;
+        assert!(!(before && other && after), "two lead at once");
+    };
     namespace.kubectl.ok(&["delete", "lease", LEASE]).await;
     let next = wait::until_limit("another Lease has a holder", TAKEOVER, async || {
+        never_two().await;
         let next = lease(&scene.site).await?;
         next["spec"]["holderIdentity"].as_str()?;
         Some(next)
@@ -215,6 +222,7 @@ async fn a_lease_that_was_deleted_is_made_again_and_dataplanes_follow() {
     .await;
     assert_ne!(next["metadata"]["uid"], scene.lease["metadata"]["uid"]);
     wait::until_limit("one of the two leads", TAKEOVER, async || {
+        never_two().await;
         (leads_now(&holder).await != leads_now(&second).await).then_some(())
     })
     .await;

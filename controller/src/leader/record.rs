@@ -96,6 +96,14 @@ impl Seen {
         self.since + duration.min(LONGEST_BELIEVED)
     }
 
+    /// Until when its holder may lead though the Lease was deleted; nothing if that is us, an earlier process of our pod, or
+    /// nobody. Another Lease has another uid, so that no fence would tell the two leaders apart.
+    pub(super) fn occupied_until(&self, identity: &Identity) -> Option<Instant> {
+        let holder = self.holder()?;
+        let ours = holder == *identity.full || identity.succeeds(&holder);
+        (!ours).then(|| self.expires())
+    }
+
     pub(super) fn fence(&self) -> Fence {
         let transitions = self.spec().lease_transitions.unwrap_or_default();
         Fence {

@@ -48,6 +48,16 @@ fn check(holder: Option<&str>, after: Duration, expected: Option<i32>) {
 }
 
 #[test]
+fn a_deleted_lease_keeps_others_waiting_as_long_as_its_holder_may_lead() {
+    let now = Instant::now();
+    let until = |holder| seen(holder, now).occupied_until(&us());
+    assert_eq!(until(Some("pod-2_a")), Some(now + 10 * SECOND));
+    for free in [None, Some("pod-1_b"), Some("pod-1_a")] {
+        assert_eq!(until(free), None, "{free:?}");
+    }
+}
+
+#[test]
 fn a_missing_lease_is_created_with_the_first_term() {
     let Decision::Create(lease) = decide(None, &us(), Instant::now()) else {
         panic!("not created");
