@@ -60,7 +60,8 @@ impl SecretReader {
         }
     }
 
-    /// Reads a Secret after `wait`. At most one task a Secret: `Secrets` sees to that.
+    /// Reads a Secret after `wait`. One task a Secret, except that one which is forgotten and referred to again while it is being
+    /// read is read twice; whichever answer is last stays until the Secret changes.
     pub(crate) fn read(&self, key: ObjectKey, wait: Duration) {
         let reader = self.clone();
         self.tasks.spawn(async move {
