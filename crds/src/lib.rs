@@ -7,6 +7,7 @@
 pub mod conditions;
 mod definition;
 mod duration;
+mod schema;
 mod websocketroute;
 
 pub use definition::{custom_resource_definition, custom_resource_definition_yaml};

@@ -1,0 +1,149 @@
+//! What of the schema the derived one cannot say: the forms of texts, and the CEL rules that one object can be checked with.
+//!
+//! Every rule has a message that names the field and the mend: it is what a person reads whose object was refused.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::{JsonSchema as _, Schema, SchemaGenerator, json_schema};
+use serde_json::json;
+
+use crate::definition::validations;
+use crate::websocketroute::{MAX_HOSTNAMES, MAX_NAME};
+
+/// RFC 1123 labels joined by dots.
+const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+
+pub(crate) fn hostnames_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_HOSTNAMES,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_NAME,
+            "x-kubernetes-validations": validations(&[
+                (
+                    &format!("self.matches('^(\\\\*\\\\.)?{SUBDOMAIN}$')"),
+                    "must be a DNS name in lower case such as chat.example.com, or *.example.com; write other names in their xn-- form, without a port",
+                ),
+                (
+                    "!self.matches('(^|\\\\.)[0-9]+$')",
+                    "must not be an IP address; a route needs a DNS name",
+                ),
+                (
+                    "self.split('.').all(label, size(label) < 64)",
+                    "must have no label of more than 63 characters between its dots",
+                ),
+            ]),
+        },
+    })
+}
+
+/// A name in the form that Kubernetes objects have.
+pub(crate) fn name_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_NAME,
+        "x-kubernetes-validations": validations(&[(
+            &format!("self.matches('^{SUBDOMAIN}$')"),
+            "must hold only lower case letters, digits, '-' and '.', and begin and end with a letter or digit",
+        )]),
+    })
+}
+
+/// A namespace: one RFC 1123 label.
+pub(crate) fn namespace_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 63,
+        "x-kubernetes-validations": validations(&[(
+            "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+            "must hold only lower case letters, digits and '-', and begin and end with a letter or digit",
+        )]),
+    })
+}
+
+pub(crate) fn rule_names() -> serde_json::Value {
+    validations(&[(
+        "self.all(a, !has(a.name) || self.exists_one(b, has(b.name) && a.name == b.name))",
+        "rules[].name must be unique in the route; give each rule its own name or none",
+    )])
+}
+
+pub(crate) fn tls_rules() -> serde_json::Value {
+    validations(&[
+        (
+            "self.mode != 'Terminate' || (has(self.certificateRefs) && size(self.certificateRefs) > 0)",
+            "tls.certificateRefs must name at least one Secret when tls.mode is Terminate; to serve without TLS set tls.mode to None",
+        ),
+        (
+            "self.mode != 'None' || !has(self.certificateRefs) || size(self.certificateRefs) == 0",
+            "tls.certificateRefs must be left out when tls.mode is None; to end TLS here set tls.mode to Terminate",
+        ),
+    ])
+}
+
+pub(crate) fn path_rules() -> serde_json::Value {
+    validations(&[
+        (
+            "self.value.startsWith('/')",
+            "path.value must begin with '/'",
+        ),
+        (
+            "!self.value.contains('//')",
+            "path.value must not hold an empty element ('//'), which no request is matched to; remove the second '/'",
+        ),
+        (
+            "!self.value.matches('(^|/)[.]{1,2}(/|$)')",
+            "path.value must not hold '.' or '..' as an element; write the path that they lead to",
+        ),
+        (
+            "!self.value.matches('%2[fFeE]')",
+            "path.value must not hold %2F or %2E, which servers read in different ways; write '/' or '.'",
+        ),
+        (
+            "self.value.matches('^[A-Za-z0-9/._~!$&\\'()*+,;=:@%\\\\[\\\\]-]*$')",
+            "path.value holds a character that a request path cannot; percent-encode it, and leave out '?' and '#'",
+        ),
+    ])
+}
+
+pub(crate) fn time_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "date-time", "maxLength": 64 })
+}
+
+/// The schema of metav1.Condition with the bounds that Gateway API gives it.
+pub(crate) fn conditions_schema(generator: &mut SchemaGenerator) -> Schema {
+    let mut item = Condition::json_schema(generator);
+    let bounds = [
+        ("type", json!({ "maxLength": 316 })),
+        ("status", json!({ "enum": ["True", "False", "Unknown"] })),
+        ("reason", json!({ "minLength": 1, "maxLength": 1024 })),
+        ("message", json!({ "maxLength": 32768 })),
+        (
+            "lastTransitionTime",
+            json!({ "type": "string", "format": "date-time", "maxLength": 64 }),
+        ),
+        ("observedGeneration", json!({ "minimum": 0 })),
+    ];
+    for (field, bound) in bounds {
+        let field = item.pointer_mut(&format!("/properties/{field}"));
+        if let (Some(field), Some(bound)) = (
+            field.and_then(|field| field.as_object_mut()),
+            bound.as_object(),
+        ) {
+            field.remove("$ref");
+            field.extend(bound.clone());
+        }
+    }
+    json_schema!({
+        "type": "array",
+        "maxItems": 8,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": item,
+    })
+}
