@@ -4,14 +4,13 @@
 //! has its own file; this one orders them, gives them their deadlines and counts how they ended. Until a 101 is proven nothing
 //! is tunnelled, and until the request is judged no backend is contacted.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -244,7 +243,7 @@ impl Connection {
             head_fields: limits.head_fields,
             read: timeouts.read,
         };
-        let target = origin_form(&head.uri);
+        let target = upstream::origin_form(&head.uri);
         let request = upstream::Request {
             target: &target,
             fields,
@@ -372,14 +371,6 @@ fn head_bytes(request: &Request<Incoming>) -> usize {
             .sum::<usize>()
 }
 
-/// The request target in origin-form; an absolute URL may have no path at all (RFC 9112 §3.2.1).
-fn origin_form(uri: &Uri) -> Cow<'_, str> {
-    match uri.path_and_query().map_or("/", |target| target.as_str()) {
-        target if target.starts_with('/') => target.into(),
-        query => format!("/{query}").into(),
-    }
-}
-
 /// Takes the client's stream back from hyper once the 101 is written, with the bytes that came early.
 async fn take_stream(upgrading: OnUpgrade, shared: &Shared) -> Option<(ServerStream, Bytes)> {
     match timeout(shared.config.limits.head, upgrading).await {
@@ -392,22 +383,5 @@ async fn take_stream(upgrading: OnUpgrade, shared: &Shared) -> Option<(ServerStr
             None
         }
         Err(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn target_is_always_in_origin_form() {
-        for (uri, expected) in [
-            ("/a?b", "/a?b"),
-            ("http://a.example.com/x", "/x"),
-            ("http://a.example.com?x=1", "/?x=1"),
-            ("http://a.example.com", "/"),
-        ] {
-            assert_eq!(origin_form(&uri.parse().unwrap()), expected, "{uri}");
-        }
     }
 }

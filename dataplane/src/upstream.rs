@@ -6,13 +6,14 @@
 
 mod answer;
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Uri};
 use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -273,9 +274,29 @@ fn unreachable(error: io::Error) -> Reject {
     }
 }
 
+/// The request target in origin-form; an absolute URL may have no path at all (RFC 9112 §3.2.1).
+pub(crate) fn origin_form(uri: &Uri) -> Cow<'_, str> {
+    match uri.path_and_query().map_or("/", |target| target.as_str()) {
+        target if target.starts_with('/') => target.into(),
+        query => format!("/{query}").into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn target_is_always_in_origin_form() {
+        for (uri, expected) in [
+            ("/a?b", "/a?b"),
+            ("http://a.example.com/x", "/x"),
+            ("http://a.example.com?x=1", "/?x=1"),
+            ("http://a.example.com", "/"),
+        ] {
+            assert_eq!(origin_form(&uri.parse().unwrap()), expected, "{uri}");
+        }
+    }
 
     #[test]
     fn head_is_spelled_as_specified() {
