@@ -6,6 +6,7 @@
 mod backends;
 mod certificates;
 mod claims;
+mod draft;
 #[cfg(test)]
 mod golden;
 mod grants;

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{self, EndpointSlice};
 use route_table::{Backend, BackendKey, Endpoint, EndpointState};
 
-use super::routes::Draft;
+use super::draft::Draft;
 use super::{CompileConfig, Finding, LoopbackEndpoints, Reason};
 use crate::store::{ObjectKey, Snapshot};
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use route_table::{Certificate, CertificateKey, CertificateResource, HostTls};
 
-use super::routes::Draft;
+use super::draft::Draft;
 use super::{Finding, Reason};
 use crate::store::{ObjectKey, SecretState, Snapshot};
 

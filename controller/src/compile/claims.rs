@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use route_table::{CertificateKey, HostPattern, HostTls, RouteHostname, RouteKey};
 
-use super::routes::Draft;
+use super::draft::Draft;
 use super::{Finding, Reason};
 
 /// What is decided about one hostname.

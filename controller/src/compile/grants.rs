@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use route_table::{BackendKey, CertificateKey, HostTls};
 
-use super::routes::Draft;
+use super::draft::Draft;
 use super::{Finding, Reason};
 use crate::store::Snapshot;
 

@@ -14,11 +14,11 @@ use crds::{
 };
 use jiff::Timestamp;
 use route_table::{
-    BackendKey, CertificateKey, HostPattern, HostTls, NonUpgrade, PathMatch, Route, RouteHostname,
-    RouteKey, Rule, Timeouts, WeightedBackend,
+    BackendKey, CertificateKey, HostPattern, HostTls, NonUpgrade, PathMatch, Route, RouteKey, Rule,
+    Timeouts, WeightedBackend,
 };
 
-use super::{Finding, Reason};
+use super::draft::{Claim, Draft};
 use crate::store::{ObjectKey, Snapshot};
 
 /// Longest name of an object or a rule.
@@ -26,77 +26,6 @@ const MAX_NAME_BYTES: usize = 253;
 
 /// Most characters of a user's text that a finding repeats.
 const MAX_SHOWN: usize = 64;
-
-/// A route on its way through the steps.
-#[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) key: RouteKey,
-    pub(super) generation: Option<i64>,
-    pub(super) created: Option<Timestamp>,
-    /// The valid ones of `spec.hostnames`, each once.
-    pub(super) claims: Vec<Claim>,
-    /// Absent, or not valid.
-    pub(super) tls: Option<HostTls>,
-    /// There is a tls block, and it is not valid.
-    pub(super) tls_is_broken: bool,
-    /// The Secrets that the tls block names, each once, with the field that does.
-    pub(super) certificate_refs: Vec<(String, CertificateKey)>,
-    pub(super) rules: Vec<Rule>,
-    /// Every backend that a rule names, with the field that does.
-    pub(super) backend_refs: Vec<(String, BackendKey)>,
-    /// The hostnames that it may serve; filled by `claims`.
-    pub(super) hostnames: Vec<RouteHostname>,
-    pub(super) findings: Vec<Finding>,
-}
-
-/// A hostname that a route lists.
-#[derive(Debug)]
-pub(super) struct Claim {
-    /// Index in `spec.hostnames`.
-    pub(super) index: usize,
-    pub(super) pattern: HostPattern,
-    /// Whether `status.claims` lists it.
-    pub(super) recorded: bool,
-    /// What the claim is ranked by; unknown ranks last.
-    pub(super) since: Option<Timestamp>,
-    /// The newest other claim on the hostname: one of unknown age is recorded as later than this.
-    pub(super) newest: Option<Timestamp>,
-}
-
-impl Draft {
-    /// Whether a field is such that nothing of the route may be served.
-    pub(super) fn is_broken(&self) -> bool {
-        self.has(Reason::UnsupportedValue)
-    }
-
-    pub(super) fn has(&self, reason: Reason) -> bool {
-        let mut findings = self.findings.iter();
-        findings.any(|finding| finding.reason == reason)
-    }
-
-    pub(super) fn is_served(&self) -> bool {
-        !self.is_broken() && !self.hostnames.is_empty()
-    }
-
-    fn refuse(&mut self, field: &str, text: &str) {
-        self.findings
-            .push(Finding::new(Reason::UnsupportedValue, field, text));
-    }
-
-    /// Refuses a list that is empty or longer than the schema has it, and gives back what fits.
-    fn bounded<'a, T>(&mut self, field: &str, list: &'a [T], max: usize) -> &'a [T] {
-        if list.is_empty() {
-            self.refuse(field, "is empty; give at least one entry");
-        } else if list.len() > max {
-            let count = list.len();
-            self.refuse(
-                field,
-                &format!("has {count} entries; at most {max} are allowed, use several routes"),
-            );
-        }
-        list.get(..max).unwrap_or(list)
-    }
-}
 
 /// Reads every route of `class`, in the order of namespace and name.
 pub(super) fn read(snapshot: &Snapshot, class: &str) -> Vec<Draft> {

@@ -9,7 +9,7 @@ use crds::HostnameClaim;
 use crds::conditions::{ConditionReason, ConditionStatus, ConditionType};
 use jiff::Timestamp;
 
-use super::routes::Draft;
+use super::draft::Draft;
 
 /// Most findings that the message of one condition holds; the API server takes 32 KiB.
 const MAX_LISTED: usize = 8;
