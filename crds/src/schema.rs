@@ -9,6 +9,11 @@ use serde_json::json;
 use crate::definition::validations;
 use crate::websocketroute::{MAX_HOSTNAMES, MAX_NAME};
 
+/// Longest path value of a match, in bytes (Gateway API `HTTPPathMatch`).
+const MAX_PATH: usize = 1024;
+/// Longest label of a DNS name (RFC 1035 §2.3.4).
+const MAX_LABEL: usize = 63;
+
 /// RFC 1123 labels joined by dots.
 const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 
@@ -55,60 +60,84 @@ pub(crate) fn name_schema(_: &mut SchemaGenerator) -> Schema {
 
 /// A namespace: one RFC 1123 label.
 pub(crate) fn namespace_schema(_: &mut SchemaGenerator) -> Schema {
+    label_schema(
+        "must hold only lower case letters, digits and '-', and begin and end with a letter or digit",
+    )
+}
+
+/// A Service: one RFC 1123 label. Until Kubernetes 1.34 a Service's name also had to begin with a letter (RFC 1035); what the
+/// API server of either takes is taken.
+pub(crate) fn service_schema(_: &mut SchemaGenerator) -> Schema {
+    label_schema(
+        "must be the name of a Service: lower case letters, digits and '-' only, a letter or digit at both ends; a namespace goes into the field of that name",
+    )
+}
+
+fn label_schema(message: &str) -> Schema {
     json_schema!({
         "type": "string",
         "minLength": 1,
-        "maxLength": 63,
-        "x-kubernetes-validations": validations(&[(
-            "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-            "must hold only lower case letters, digits and '-', and begin and end with a letter or digit",
-        )]),
+        "maxLength": MAX_LABEL,
+        "x-kubernetes-validations":
+            validations(&[("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", message)]),
     })
 }
 
+/// On the list: a rule cannot see its neighbours. The message does not say which name it is, because whatever picks it out of the
+/// list costs more than the API server's CEL budget allows: that a text taken from a filtered list is bounded, it does not know.
 pub(crate) fn rule_names() -> serde_json::Value {
     validations(&[(
         "self.all(a, !has(a.name) || self.exists_one(b, has(b.name) && a.name == b.name))",
-        "rules[].name must be unique in the route; give each rule its own name or none",
+        "spec.rules[].name must be unique in the route; give each rule a name of its own, or none",
     )])
 }
 
 pub(crate) fn tls_rules() -> serde_json::Value {
-    validations(&[
-        (
-            "self.mode != 'Terminate' || (has(self.certificateRefs) && size(self.certificateRefs) > 0)",
-            "tls.certificateRefs must name at least one Secret when tls.mode is Terminate; to serve without TLS set tls.mode to None",
-        ),
-        (
-            "self.mode != 'None' || !has(self.certificateRefs) || size(self.certificateRefs) == 0",
-            "tls.certificateRefs must be left out when tls.mode is None; to end TLS here set tls.mode to Terminate",
-        ),
+    let field = ".certificateRefs";
+    json!([
+        {
+            "rule": "self.mode != 'Terminate' || (has(self.certificateRefs) && size(self.certificateRefs) > 0)",
+            "message": "must name at least one Secret when tls.mode is Terminate; to serve without TLS set tls.mode to None",
+            "fieldPath": field,
+        },
+        {
+            "rule": "self.mode != 'None' || !has(self.certificateRefs) || size(self.certificateRefs) == 0",
+            "message": "must be left out when tls.mode is None; to end TLS here set tls.mode to Terminate",
+            "fieldPath": field,
+        },
     ])
 }
 
-pub(crate) fn path_rules() -> serde_json::Value {
-    validations(&[
-        (
-            "self.value.startsWith('/')",
-            "path.value must begin with '/'",
-        ),
-        (
-            "!self.value.contains('//')",
-            "path.value must not hold an empty element ('//'), which no request is matched to; remove the second '/'",
-        ),
-        (
-            "!self.value.matches('(^|/)[.]{1,2}(/|$)')",
-            "path.value must not hold '.' or '..' as an element; write the path that they lead to",
-        ),
-        (
-            "!self.value.matches('%2[fFeE]')",
-            "path.value must not hold %2F or %2E, which servers read in different ways; write '/' or '.'",
-        ),
-        (
-            "self.value.matches('^[A-Za-z0-9/._~!$&\\'()*+,;=:@%\\\\[\\\\]-]*$')",
-            "path.value holds a character that a request path cannot; percent-encode it, and leave out '?' and '#'",
-        ),
-    ])
+/// The value of a path match. The rules stand on the value itself, so that a refusal names it.
+pub(crate) fn path_value_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_PATH,
+        "x-kubernetes-validations": validations(&[
+            ("self.startsWith('/')", "must begin with '/'"),
+            (
+                "!self.contains('//')",
+                "must not hold an empty element ('//'), which no request is matched to; remove the second '/'",
+            ),
+            (
+                "!self.matches('(^|/)[.]{1,2}(/|$)')",
+                "must not hold '.' or '..' as an element; write the path that they lead to",
+            ),
+            (
+                "!self.matches('%2[fFeE]')",
+                "must not hold %2F or %2E, which servers read in different ways; write '/' or '.'",
+            ),
+            (
+                "!self.matches('%([^0-9A-Fa-f]|.[^0-9A-Fa-f]|.?$)')",
+                "must have two hexadecimal digits behind each '%'; write the character '%' itself as %25",
+            ),
+            (
+                "self.matches('^[A-Za-z0-9/._~!$&\\'()*+,;=:@%\\\\[\\\\]-]*$')",
+                "holds a character that a request path cannot; percent-encode it, and leave out '?' and '#'",
+            ),
+        ]),
+    })
 }
 
 pub(crate) fn time_schema(_: &mut SchemaGenerator) -> Schema {

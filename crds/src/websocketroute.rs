@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::{self, DurationString};
 use crate::schema::{
-    conditions_schema, hostnames_schema, name_schema, namespace_schema, path_rules, rule_names,
-    time_schema, tls_rules,
+    conditions_schema, hostnames_schema, name_schema, namespace_schema, path_value_schema,
+    rule_names, service_schema, time_schema, tls_rules,
 };
 
 /// Most hostnames of one route.
@@ -56,10 +56,10 @@ pub(crate) const MAX_NAME: usize = 253;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WebSocketRouteSpec {
-    /// The class of ws-ingress that serves this route. A route of another class is ignored and its status is left alone.
+    /// The class of ws-ingress that serves this route, named as an IngressClass would be. A route of another class is ignored and its status is left alone.
     /// Default: ws-ingress.
     #[serde(default = "default_class")]
-    #[schemars(length(min = 1, max = MAX_NAME))]
+    #[schemars(schema_with = "name_schema")]
     pub class_name: String,
 
     /// The names that clients connect to, in lower case: exact (chat.example.com) or with a wildcard as the whole first label
@@ -167,15 +167,14 @@ pub struct RouteMatch {
 /// A path and how it is compared.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = path_rules()))]
 pub struct RoutePath {
     /// Exact: the whole path. PathPrefix: whole elements from the start, so that /chat takes /chat and /chat/a, never /chatter.
     /// Default: PathPrefix.
     #[serde(rename = "type")]
     pub path_type: PathType,
 
-    /// An absolute path, percent-encoded where needed, without empty or dot elements. Default: /.
-    #[schemars(length(min = 1, max = 1024))]
+    /// An absolute path, percent-encoded where needed ('%' and two hexadecimal digits), without empty or dot elements. Default: /.
+    #[schemars(schema_with = "path_value_schema")]
     pub value: String,
 }
 
@@ -200,7 +199,7 @@ pub enum NonUpgrade {
 #[serde(rename_all = "camelCase")]
 pub struct BackendRef {
     /// Name of a Service.
-    #[schemars(schema_with = "name_schema")]
+    #[schemars(schema_with = "service_schema")]
     pub name: String,
 
     /// Namespace of the Service. Another one needs a ReferenceGrant there, from WebSocketRoutes of this namespace to Services.

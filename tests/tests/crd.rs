@@ -76,6 +76,35 @@ async fn good_routes_are_taken_and_bad_ones_refused_with_field_and_mend() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The API server counts what its rules cost and refuses what costs too much, whatever it says.
+#[tokio::test]
+async fn the_longest_route_does_not_cost_too_much() {
+    let Some(cluster) = shared().await else {
+        return;
+    };
+    let namespace = cluster.namespace().await;
+    let path = format!("{{ path: {{ value: /{} }} }},", "%20".repeat(341));
+    let name = "a".repeat(63);
+    let backend = format!("{{ name: {name}, namespace: {name}, port: 80 }},");
+    let rules = (0..16).map(|index| {
+        let name = format!("{}{index}", "a.".repeat(125));
+        let (matches, backends) = (path.repeat(64), backend.repeat(16));
+        format!("{{ name: {name}, matches: [{matches}], backendRefs: [{backends}] }},")
+    });
+    let rules = rules.collect::<String>();
+    let longest = LEAST.replace(
+        "rules: [{ backendRefs: [{ name: chat, port: 80 }] }]",
+        &format!("rules: [{rules}]"),
+    );
+    assert!(longest.len() > 1_000_000, "{} bytes", longest.len());
+    // `apply` would keep the whole text in an annotation, which is too long for one.
+    let output = namespace
+        .kubectl
+        .run(&["create", "-f", "-"], &longest)
+        .await;
+    assert!(output.success, "{}", output.stderr);
+}
+
 #[tokio::test]
 async fn the_committed_definition_is_taken_without_a_warning() {
     let Some(cluster) = shared().await else {

@@ -24,6 +24,9 @@ use crate::store::{ObjectKey, Snapshot};
 /// Longest name of an object or a rule.
 const MAX_NAME_BYTES: usize = 253;
 
+/// Longest name of a Service or a namespace, which are labels of DNS names.
+const MAX_LABEL_BYTES: usize = 63;
+
 /// Most characters of a user's text that a finding repeats.
 const MAX_SHOWN: usize = 64;
 
@@ -237,7 +240,7 @@ fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<Weight
         } = reference;
         let field = format!("{field}[{index}]");
         let before = draft.findings.len();
-        check_name(draft, &format!("{field}.name"), name);
+        check_service(draft, &format!("{field}.name"), name);
         let namespace = namespace_of(draft, &field, namespace.as_deref());
         let number = u16::try_from(*port).ok().and_then(NonZeroU16::new);
         if number.is_none() {
@@ -300,20 +303,49 @@ fn namespace_of(draft: &mut Draft, field: &str, named: Option<&str>) -> Arc<str>
     let Some(named) = named else {
         return draft.key.namespace.clone();
     };
-    check_name(draft, &format!("{field}.namespace"), named);
+    check_namespace(draft, &format!("{field}.namespace"), named);
     named.into()
 }
 
 /// RFC 1123 labels joined by dots, as in the schema: names go into logs, metrics and conditions.
 fn is_name(name: &str) -> bool {
+    name.len() <= MAX_NAME_BYTES && name.split('.').all(has_form_of_label)
+}
+
+fn is_label(name: &str) -> bool {
+    name.len() <= MAX_LABEL_BYTES && has_form_of_label(name)
+}
+
+fn has_form_of_label(label: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    name.len() <= MAX_NAME_BYTES
-        && name.split('.').all(|label| {
-            !label.is_empty()
-                && label.chars().all(inner)
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        })
+    !label.is_empty()
+        && label.chars().all(inner)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+fn check_namespace(draft: &mut Draft, field: &str, name: &str) {
+    if !is_label(name) {
+        draft.refuse(
+            field,
+            &format!(
+                "{} must hold only lower case letters, digits and '-', at most 63, and begin and end with a letter or digit",
+                shown(name)
+            ),
+        );
+    }
+}
+
+fn check_service(draft: &mut Draft, field: &str, name: &str) {
+    if !is_label(name) {
+        draft.refuse(
+            field,
+            &format!(
+                "{} must be the name of a Service: at most 63 lower case letters, digits and '-', a letter or digit at both ends; a namespace goes into the field of that name",
+                shown(name)
+            ),
+        );
+    }
 }
 
 fn check_name(draft: &mut Draft, field: &str, name: &str) {

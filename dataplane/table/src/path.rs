@@ -29,6 +29,10 @@ pub enum PathError {
         "holds a character that a request path cannot: percent-encode it, and leave out '?' and '#'"
     )]
     Character,
+    #[error(
+        "holds a '%' without two hexadecimal digits behind it; write the character '%' itself as %25"
+    )]
+    PercentEncoding,
     #[error("holds %2F or %2E, which servers read in different ways; write '/' or '.'")]
     EncodedDelimiter,
 }
@@ -79,6 +83,14 @@ fn check_path(value: &str) -> Result<(), PathError> {
         .all(|byte| byte.is_ascii_graphic() && !br#"?#"<>\^`{|}"#.contains(&byte))
     {
         return Err(PathError::Character);
+    }
+    // A pct-encoded of RFC 3986 §2.1. Split at every '%', each part but the first begins with its digits.
+    let encoded = |part: &str| {
+        let digits = part.as_bytes().first_chunk::<2>();
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !value.split('%').skip(1).all(encoded) {
+        return Err(PathError::PercentEncoding);
     }
     let lower = value.to_ascii_lowercase();
     if lower.contains("%2f") || lower.contains("%2e") {
@@ -199,6 +211,13 @@ mod tests {
     }
 
     #[test]
+    fn takes_what_is_percent_encoded() {
+        for value in ["/100%25", "/%e4%F6", "/%25zz"] {
+            assert!(PathMatch::exact(value).is_ok(), "{value}");
+        }
+    }
+
+    #[test]
     fn refuses_values_that_no_request_can_match() {
         for (value, expected) in [
             ("", PathError::NotAbsolute),
@@ -209,6 +228,11 @@ mod tests {
             ("/a b", PathError::Character),
             ("/ü", PathError::Character),
             ("/a%2Fb", PathError::EncodedDelimiter),
+            ("/100%", PathError::PercentEncoding),
+            ("/%2", PathError::PercentEncoding),
+            ("/%2/a", PathError::PercentEncoding),
+            ("/%zz", PathError::PercentEncoding),
+            ("/%20%%41", PathError::PercentEncoding),
         ] {
             assert_eq!(PathMatch::exact(value), Err(expected), "{value}");
         }
