@@ -107,6 +107,7 @@ impl Compiler {
                 class,
                 loopback_endpoints: LoopbackEndpoints::Allow,
                 denied_backends: Vec::new(),
+                own_services: Vec::new(),
             },
             store: Store::new(UnlistedSecrets::Absent),
             held: BTreeSet::new(),

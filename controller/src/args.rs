@@ -6,6 +6,8 @@ use std::str::FromStr;
 use clap::Parser;
 use ipnet::IpNet;
 
+use crate::store::ObjectKey;
+
 /// The controller of ws-ingress: compiles routes and pushes the route table to the dataplane.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "ws-ingress-controller", version, about, after_help = AFTER_HELP)]
@@ -58,6 +60,17 @@ pub struct Args {
     )]
     pub dataplane_service: ObjectName,
 
+    /// Service of the controllers, which dataplanes dial, in the namespace of the Lease. No route may lead to the pods behind it, nor
+    /// to those of the dataplane.
+    #[arg(
+        long,
+        env = "WS_INGRESS_CONTROLLER_SERVICE",
+        value_name = "NAME",
+        default_value = "ws-ingress-controller",
+        value_parser = object_name
+    )]
+    pub controller_service: String,
+
     /// `ServiceAccount` that dataplanes run as, in the namespace of their Service; nobody else gets the route table.
     #[arg(
         long,
@@ -69,7 +82,7 @@ pub struct Args {
     pub dataplane_service_account: String,
 
     /// Range of addresses that no route may reach, such as the cluster's Service range; repeat the flag, or separate several with
-    /// ','. Loopback, link-local, multicast and metadata addresses are always denied. Default: none besides those.
+    /// ','. Loopback, link-local, multicast and metadata addresses and our own pods are always denied. Default: none besides those.
     #[arg(
         long = "denied-backend-cidr",
         env = "WS_INGRESS_DENIED_BACKEND_CIDR",
@@ -108,6 +121,16 @@ pub enum NameError {
     Object,
     #[error("must be the uid of a pod, without '_'")]
     Uid,
+}
+
+impl ObjectName {
+    /// The same as the Store names it.
+    pub(crate) fn key(&self) -> ObjectKey {
+        ObjectKey {
+            namespace: self.namespace.as_str().into(),
+            name: self.name.as_str().into(),
+        }
+    }
 }
 
 impl FromStr for ObjectName {
@@ -172,6 +195,7 @@ mod tests {
         assert_eq!(args.lease_name, "ws-ingress-controller");
         assert_eq!(args.dataplane_service.namespace, "ws-ingress");
         assert_eq!(args.dataplane_service.name, "ws-ingress-dataplane");
+        assert_eq!(args.controller_service, "ws-ingress-controller");
         assert_eq!(args.dataplane_service_account, "ws-ingress-dataplane");
         assert!(args.denied_backend_cidrs.is_empty());
     }

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no randomness, time only as an argument. Equal snapshots give equal tables, whatever the order of events was. A
 //! user's mistake is a [`Finding`], never an error, and disturbs no other route.
 
+mod addresses;
 mod backends;
 mod certificates;
 mod claims;
@@ -33,6 +34,9 @@ pub struct CompileConfig {
     pub loopback_endpoints: LoopbackEndpoints,
     /// Ranges of addresses that no route may reach, besides those that none ever may.
     pub denied_backends: Vec<IpNet>,
+    /// The Services of our own pods: no route may reach an address behind them. A route to the dataplane would go round for ever,
+    /// and none may lead into the pages and the push of either.
+    pub own_services: Vec<ObjectKey>,
 }
 
 /// What to do with an endpoint whose address is a loopback address.

@@ -169,13 +169,21 @@ async fn start(args: Args) -> anyhow::Result<Running> {
         lease_namespace,
         lease_name,
         dataplane_service,
+        controller_service,
         dataplane_service_account,
         denied_backend_cidrs,
         pod_uid,
     } = args;
     let client = connect().await?;
     let mut registry = Registry::with_prefix("ws_ingress_controller");
-    let sources = sources(&watch_namespaces);
+    let own_services = [
+        dataplane_service.clone(),
+        ObjectName {
+            namespace: lease_namespace.clone(),
+            name: controller_service,
+        },
+    ];
+    let sources = sources(&watch_namespaces, &own_services);
     let metrics = Metrics::new(&mut registry);
     let health = Arc::new(Health::new(
         sources.iter().map(ToString::to_string),
@@ -197,6 +205,7 @@ async fn start(args: Args) -> anyhow::Result<Running> {
         class,
         loopback_endpoints: LoopbackEndpoints::Refuse,
         denied_backends: denied_backend_cidrs,
+        own_services: own_services.iter().map(ObjectName::key).collect(),
     };
     let compiled = compile_what_is_watched(&mut running, &client, sources, config, &health);
     let fleet = follow_dataplane(&mut running, &client, &dataplane_service, &health);

@@ -1,4 +1,5 @@
-//! What is watched: one source for each kind and namespace, and the two lists of the dataplane.
+//! What is watched: one source for each kind and namespace, the slices of our own Services wherever they lie, and the two lists of
+//! the dataplane.
 
 use std::sync::Arc;
 
@@ -14,8 +15,9 @@ use crate::intake::Source;
 use crate::store::{GRANT_API_VERSION, Kind};
 use crate::watch::{Listing, Objects};
 
-/// One for each kind and namespace.
-pub(crate) fn sources(namespaces: &[String]) -> Vec<Source> {
+/// One for each kind and namespace, and the slices of the namespaces of `own`: whose pods no route may reach is to be known before
+/// anything is published, whether their namespace is watched for routes or not.
+pub(crate) fn sources(namespaces: &[String], own: &[ObjectName]) -> Vec<Source> {
     let scopes = match namespaces {
         [] => vec![None],
         namespaces => {
@@ -39,7 +41,16 @@ pub(crate) fn sources(namespaces: &[String]) -> Vec<Source> {
         let namespaces = scopes.iter().cloned();
         namespaces.map(move |namespace| Source { kind, namespace })
     };
-    kinds.into_iter().flat_map(of).collect()
+    let mut sources = kinds.into_iter().flat_map(of).collect::<Vec<_>>();
+    if !namespaces.is_empty() {
+        sources.extend(own.iter().map(|service| Source {
+            kind: Kind::EndpointSlice,
+            namespace: Some(service.namespace.as_str().into()),
+        }));
+        sources.sort();
+        sources.dedup();
+    }
+    sources
 }
 
 pub(crate) fn listing(client: &Client, source: &Source) -> Listing {
@@ -103,7 +114,7 @@ mod tests {
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>();
-        let sources = sources(&namespaces);
+        let sources = sources(&namespaces, &[]);
         let routes = sources
             .iter()
             .filter(|source| source.kind == Kind::WebSocketRoute);
@@ -112,6 +123,24 @@ mod tests {
             expected
         );
         assert_eq!(sources.len(), expected.len() * 5);
+    }
+
+    #[test]
+    fn slices_of_our_own_services_are_watched_wherever_they_lie() {
+        let own = ["a/dataplane", "own/controller", "own/dataplane"];
+        let own = own.map(|name| name.parse().unwrap());
+        let slices = |namespaces: &[&str]| {
+            let namespaces = namespaces.iter().map(ToString::to_string);
+            let sources = sources(&namespaces.collect::<Vec<_>>(), &own);
+            let slices = sources
+                .iter()
+                .filter(|source| source.kind == Kind::EndpointSlice);
+            slices.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(slices(&[]), ["EndpointSlice"]);
+        let expected = ["a", "b", "own"];
+        let expected = expected.map(|name| format!("EndpointSlice in namespace {name}"));
+        assert_eq!(slices(&["a", "b"]), expected);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tests::echo_process::EchoProcess;
 use tests::kubernetes::cluster::{Cluster, shared};
 use tests::kubernetes::controller::Controller;
 use tests::kubernetes::dataplane::Dataplane;
-use tests::kubernetes::release::{Release, Scope, built};
+use tests::kubernetes::release::{POD_ADDRESS, Release, Scope, built};
 use tests::manifests::{Rule, Tls, endpoints, in_class, route, secret, service};
 use tests::scene::{HOST, SECRET, SERVICE};
 
@@ -59,6 +59,46 @@ async fn an_applied_route_becomes_programmed_and_carries_wss() {
     let release = Release::install(&cluster, Scope::Cluster).await;
     let elsewhere = cluster.namespace().await;
     apply_wait_and_talk(&release, &elsewhere.name).await;
+}
+
+/// A slice of the author's own leads to the address that `Dataplane` stands at in its Service.
+#[tokio::test]
+async fn no_route_leads_to_our_own_pods_in_whatever_namespace_they_are() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    let watched = cluster.namespace().await;
+    let scope = Scope::Namespaces(vec![watched.name.clone()]);
+    let release = Release::install(&cluster, scope).await;
+    let controller = Controller::start(&release, "controller-0", &[]).await;
+    let dataplane = Dataplane::start(&release, "dataplane-0", controller.push).await;
+    dataplane.ready(&release).await;
+
+    let kubectl = cluster.kubectl_as(&cluster.server.admin(), &watched.name);
+    let rules = [Rule::to(SERVICE)];
+    let own = format!("{POD_ADDRESS}:9901").parse().expect("an address");
+    let manifests = [
+        service(SERVICE),
+        endpoints(SERVICE, &[own]),
+        in_class(
+            release.class(),
+            &route("loop", &[HOST], &Tls::Plain, &rules),
+        ),
+    ];
+    kubectl.apply(&manifests.concat()).await;
+    kubectl
+        .wait("websocketroute/loop", "condition=ResolvedRefs=False")
+        .await;
+    let route = kubectl.get("websocketroute", "loop").await;
+    let message = route["status"]["conditions"].to_string();
+    for part in [
+        "EndpointNotPermitted",
+        POD_ADDRESS,
+        "pods of ws-ingress itself",
+        "refer to",
+    ] {
+        assert!(message.contains(part), "{part:?} is not in {message}");
+    }
 }
 
 #[tokio::test]

@@ -2,11 +2,11 @@
 //!
 //! In: drafts, for the Service ports that they refer to. Out: a backend for each that is found and served, and findings. Slices
 //! are joined by their Service label and the *name* of the port, never by its number: a named target port may differ from pod to
-//! pod. Ready endpoints take new connections; terminating ones that still serve keep theirs; the rest are left out. Addresses that
-//! would lead into the dataplane's own pod, node or cloud are refused.
+//! pod. Ready endpoints take new connections; terminating ones that still serve keep theirs; the rest are left out, and so are
+//! addresses that no route may reach (`addresses`).
 
-use std::collections::{BTreeMap, btree_map::Entry};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{self, EndpointSlice};
 use route_table::{Backend, BackendKey, Endpoint, EndpointState};
 
+use super::addresses::{OffLimits, Refused};
 use super::draft::Draft;
-use super::{CompileConfig, Finding, LoopbackEndpoints, Reason};
+use super::{CompileConfig, Finding, Reason};
 use crate::store::{ObjectKey, Snapshot};
 
 /// The label by which a slice belongs to a Service.
@@ -32,15 +33,6 @@ const UNSUPPORTED_PROTOCOLS: [&str; 8] = [
     "tls",
     "wss",
 ];
-
-/// Addresses at which clouds hand out credentials, where they are not link-local: Alibaba Cloud, AWS over IPv6.
-const METADATA: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
-
-/// Most refused addresses that a finding names.
-const MAX_SHOWN: usize = 3;
 
 /// What one backend key comes to.
 #[derive(Debug, Default)]
@@ -59,6 +51,7 @@ pub(super) fn resolve(
     config: &CompileConfig,
 ) -> BTreeMap<BackendKey, Arc<Backend>> {
     let slices = by_service(snapshot);
+    let off_limits = OffLimits::new(config, own_addresses(&slices, config));
     let mut resolved = BTreeMap::new();
     let mut backends = BTreeMap::new();
     for draft in drafts {
@@ -67,7 +60,7 @@ pub(super) fn resolve(
             let resolved = match resolved.entry(key.clone()) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
-                    entry.insert(resolve_backend(snapshot, &slices, key, config))
+                    entry.insert(resolve_backend(snapshot, &slices, key, &off_limits))
                 }
             };
             for (reason, text) in &resolved.problems {
@@ -95,11 +88,23 @@ fn by_service(snapshot: &Snapshot) -> Slices<'_> {
     slices
 }
 
+/// The addresses of our own pods, ready or not: one that is not ready yet, or terminates, is ours as well.
+fn own_addresses(slices: &Slices<'_>, config: &CompileConfig) -> BTreeSet<IpAddr> {
+    let own = config.own_services.iter();
+    let slices = own.filter_map(|service| slices.get(&(&*service.namespace, &*service.name)));
+    let endpoints = slices.flatten().flat_map(|slice| &slice.endpoints);
+    let addresses = endpoints.flat_map(|endpoint| &endpoint.addresses);
+    addresses
+        .filter_map(|text| text.parse::<IpAddr>().ok())
+        .map(|ip| ip.to_canonical())
+        .collect()
+}
+
 fn resolve_backend(
     snapshot: &Snapshot,
     slices: &Slices<'_>,
     key: &BackendKey,
-    config: &CompileConfig,
+    off_limits: &OffLimits<'_>,
 ) -> Resolved {
     let object = ObjectKey {
         namespace: key.namespace.clone(),
@@ -118,18 +123,18 @@ fn resolve_backend(
     let slices = slices.unwrap_or(&none);
     let family = family(service, slices);
     let mut endpoints = Vec::new();
-    let mut refused = Vec::new();
+    let mut refused = Refused::default();
     for slice in slices.iter().filter(|slice| slice.address_type == family) {
-        collect(slice, port, config, &mut endpoints, &mut refused);
+        collect(slice, port, off_limits, &mut endpoints, &mut refused);
     }
     // An address may be in two slices while one is filled from the other; Ready sorts first and stays.
     endpoints.sort();
     endpoints.dedup_by_key(|endpoint| endpoint.address);
     let backend = Backend { endpoints };
-    let mut problems = Vec::new();
-    if !refused.is_empty() {
-        problems.push((Reason::EndpointRefused, describe_refused(key, refused)));
-    }
+    let refused = refused.describe(key).into_iter();
+    let mut problems = refused
+        .map(|text| (Reason::EndpointRefused, text))
+        .collect::<Vec<_>>();
     if backend.ready().next().is_none() {
         let text = format!(
             "Service {key} has no ready endpoint; clients get 503 until a pod behind it is ready"
@@ -207,9 +212,9 @@ fn family(service: &Service, slices: &[&EndpointSlice]) -> &'static str {
 fn collect(
     slice: &EndpointSlice,
     port: &ServicePort,
-    config: &CompileConfig,
+    off_limits: &OffLimits<'_>,
     endpoints: &mut Vec<Endpoint>,
-    refused: &mut Vec<String>,
+    refused: &mut Refused,
 ) {
     let name = port.name.as_deref().unwrap_or_default();
     let numbers = slice
@@ -229,15 +234,12 @@ fn collect(
             continue;
         };
         for text in &endpoint.addresses {
-            match text.parse::<IpAddr>() {
-                Ok(ip) if is_permitted(ip, config) => {
-                    endpoints.extend(numbers.iter().map(|number| Endpoint {
-                        address: SocketAddr::new(ip, *number),
-                        state,
-                    }));
-                }
-                Ok(ip) => refused.push(ip.to_string()),
-                Err(_) => refused.push(format!("{text:?}")),
+            match off_limits.judge(text) {
+                Ok(ip) => endpoints.extend(numbers.iter().map(|number| Endpoint {
+                    address: SocketAddr::new(ip, *number),
+                    state,
+                })),
+                Err(refusal) => refused.add(refusal, text),
             }
         }
     }
@@ -259,122 +261,5 @@ fn state(endpoint: &v1::Endpoint) -> Option<EndpointState> {
         (true, _, true) => Some(EndpointState::Terminating),
         (false, true, _) => Some(EndpointState::Ready),
         (true, _, false) | (false, false, _) => None,
-    }
-}
-
-/// Whether a route may lead to this address. An IPv4 address in IPv6 clothes is judged as what it is.
-fn is_permitted(ip: IpAddr, config: &CompileConfig) -> bool {
-    let ip = ip.to_canonical();
-    if config
-        .denied_backends
-        .iter()
-        .any(|range| range.contains(&ip))
-    {
-        return false;
-    }
-    if ip.is_loopback() {
-        return match config.loopback_endpoints {
-            LoopbackEndpoints::Allow => true,
-            LoopbackEndpoints::Refuse => false,
-        };
-    }
-    let special = match ip {
-        // All of 0.0.0.0/8 is "this host" (RFC 1122 §3.2.1.3), not only its first address.
-        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast() || ip.octets()[0] == 0,
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    !(special || ip.is_unspecified() || ip.is_multicast() || METADATA.contains(&ip))
-}
-
-fn describe_refused(key: &BackendKey, mut refused: Vec<String>) -> String {
-    refused.sort();
-    refused.dedup();
-    let count = refused.len();
-    refused.truncate(MAX_SHOWN);
-    let more = match count - refused.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!(
-        "Service {key} has the endpoint addresses {}{more}, which no route may reach (loopback, link-local, unspecified, multicast, metadata, denied by the operator, or no IP address); remove them from its EndpointSlices",
-        refused.join(", ")
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(address: &str, expected: [bool; 2]) {
-        let both = [LoopbackEndpoints::Refuse, LoopbackEndpoints::Allow];
-        let permitted = |loopback| is_permitted(address.parse().unwrap(), &config(loopback));
-        assert_eq!(both.map(permitted), expected, "{address}");
-    }
-
-    fn config(loopback_endpoints: LoopbackEndpoints) -> CompileConfig {
-        let denied = ["10.96.0.0/12", "fd00:96::/112"];
-        CompileConfig {
-            class: String::new(),
-            loopback_endpoints,
-            denied_backends: denied.map(|range| range.parse().unwrap()).into(),
-        }
-    }
-
-    #[test]
-    fn what_the_operator_denies_is_never_permitted() {
-        for address in [
-            "10.96.0.1",
-            "10.111.255.255",
-            "fd00:96::1",
-            "::ffff:10.96.0.1",
-        ] {
-            check(address, [false, false]);
-        }
-        check("10.112.0.1", [true, true]);
-    }
-
-    #[test]
-    fn addresses_of_pods_and_machines_are_permitted() {
-        for address in [
-            "10.0.0.1",
-            "192.168.1.1",
-            "203.0.113.7",
-            "fd00::1",
-            "2001:db8::1",
-            "::ffff:10.0.0.1",
-        ] {
-            check(address, [true, true]);
-        }
-    }
-
-    #[test]
-    fn loopback_is_permitted_only_where_allowed() {
-        for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
-            check(address, [false, true]);
-        }
-    }
-
-    #[test]
-    fn special_addresses_are_never_permitted() {
-        for address in [
-            "0.0.0.0",
-            "0.1.2.3",
-            "169.254.169.254",
-            "169.254.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "100.100.100.200",
-            "::",
-            "fe80::1",
-            "febf::1",
-            "ff02::1",
-            "fd00:ec2::254",
-            "::ffff:169.254.169.254",
-            "::ffff:0.0.0.0",
-            "::ffff:224.0.0.1",
-        ] {
-            check(address, [false, false]);
-        }
     }
 }

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{CompileConfig, Compiled, LoopbackEndpoints, Reason, compile};
-use crate::store::{Object, Snapshot, Store, UnlistedSecrets};
+use crate::store::{Object, ObjectKey, Snapshot, Store, UnlistedSecrets};
 
 mod precedence;
 mod view;
@@ -32,6 +32,9 @@ struct Case {
     unlisted_secrets: Unlisted,
     #[serde(default)]
     loopback: Loopback,
+    /// Namespace and name.
+    #[serde(default, rename = "ownServices")]
+    own_services: Vec<String>,
     /// Host and path.
     #[serde(default)]
     requests: Vec<String>,
@@ -122,6 +125,7 @@ fn run(input: &Path) -> Run {
     let mut case = Case {
         unlisted_secrets: Unlisted::Absent,
         loopback: Loopback::Refuse,
+        own_services: Vec::new(),
         requests: Vec::new(),
     };
     let mut objects = Vec::new();
@@ -162,6 +166,7 @@ fn run(input: &Path) -> Run {
             Loopback::Allow => LoopbackEndpoints::Allow,
         },
         denied_backends: Vec::new(),
+        own_services: case.own_services.iter().map(|name| own(name)).collect(),
     };
     let snapshot = store.snapshot();
     let compiled = compile(&snapshot, &config, NOW.parse::<Timestamp>().unwrap());
@@ -174,6 +179,14 @@ fn run(input: &Path) -> Run {
         compiled,
         table,
         requests: case.requests,
+    }
+}
+
+fn own(service: &str) -> ObjectKey {
+    let (namespace, name) = service.split_once('/').unwrap();
+    ObjectKey {
+        namespace: namespace.into(),
+        name: name.into(),
     }
 }
 

@@ -254,6 +254,7 @@ fn compiled(unlisted: UnlistedSecrets, changes: impl Iterator<Item = Change>) ->
         class: "ws-ingress".to_owned(),
         loopback_endpoints: LoopbackEndpoints::Refuse,
         denied_backends: Vec::new(),
+        own_services: Vec::new(),
     };
     compile(
         &store.snapshot(),

@@ -15,6 +15,9 @@ use crate::tools::built_already;
 pub const CONTROLLER: &str = "ws-ingress-controller";
 pub const DATAPLANE: &str = "ws-ingress-dataplane";
 
+/// Where every pod of a dataplane stands in its Service. For documentation (RFC 5737): nothing dials it.
+pub const POD_ADDRESS: &str = "203.0.113.1";
+
 /// Which namespaces its controller watches.
 #[derive(Clone, Debug)]
 pub enum Scope {
@@ -146,8 +149,7 @@ impl Release {
             },
             "addressType": "IPv4",
             "endpoints": [{
-                // For documentation (RFC 5737): nothing dials it, and it is nobody's backend.
-                "addresses": ["203.0.113.1"],
+                "addresses": [POD_ADDRESS],
                 "conditions": {
                     "ready": state == PodState::Ready,
                     "serving": state != PodState::NotReady,
