@@ -25,7 +25,7 @@ Exit code: 0 after SIGTERM or SIGINT, 1 when something failed, 2 for a wrong com
 pub enum Command {
     /// Serve from manifest files, without a cluster.
     ///
-    /// Reads routes, Secrets, Services and EndpointSlices from YAML files and serves what they say. Changed files take effect within
+    /// Reads routes, Secrets, Services, EndpointSlices and reference grants from YAML files and serves what they say. Changed files take effect within
     /// a second and close no socket. SIGTERM or SIGINT (Ctrl-C) ends every socket with Close 1001 and then the process; a
     /// second one does not wait.
     Standalone(Standalone),

@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{self, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-pub(crate) use grant::API_VERSION as GRANT_API_VERSION;
+pub use grant::API_VERSION as GRANT_API_VERSION;
 pub use grant::{GrantFrom, GrantSpec, GrantTo, ReferenceGrant};
 pub use secret::{Secret, SecretError};
 

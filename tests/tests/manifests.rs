@@ -279,6 +279,38 @@ async fn a_broken_route_changes_no_other() {
     );
 }
 
+#[tokio::test]
+async fn a_reference_into_another_namespace_needs_a_grant_there() {
+    let echo = EchoProcess::start("echo").await;
+    let scene = Scene::in_front_of(echo.address).await;
+    let elsewhere = |text: &str| text.replace("metadata:\n", "metadata:\n  namespace: team\n");
+    scene
+        .manifests
+        .write(SERVICE_FILE, &elsewhere(&service(SERVICE)));
+    let slices = elsewhere(&endpoints(SERVICE, &[echo.address]));
+    scene.manifests.write(ENDPOINTS_FILE, &slices);
+    let into_team = chat(&[Rule::to(SERVICE)]).replace(
+        "    - name: chat\n",
+        "    - name: chat\n      namespace: team\n",
+    );
+    scene.manifests.write(ROUTE_FILE, &into_team);
+    let finding = "WebSocketRoute default/chat: ResolvedRefs=False RefNotPermitted: ";
+    let log = scene.gateway.log();
+    log.with(&format!("finding: {finding}")).await;
+    status_becomes(&scene, "/", 503).await;
+
+    let grant = "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: { name: routes, namespace: team }\nspec:\n  from: [{ group: ws-ingress.dev, kind: WebSocketRoute, namespace: default }]\n  to: [{ group: \"\", kind: Service }]\n";
+    scene.manifests.write("grant.yaml", grant);
+    log.with(&format!("ended: {finding}")).await;
+    status_becomes(&scene, "/", 101).await;
+    let mut socket = scene.client().connect().await;
+    talk(&mut socket, "permitted").await;
+
+    scene.manifests.remove("grant.yaml");
+    status_becomes(&scene, "/", 503).await;
+    talk(&mut socket, "open sockets do not notice").await;
+}
+
 /// Writes the objects of one host as Kubernetes mounts a `ConfigMap`: files are links into `..data`, and `..data` is a
 /// link that is moved to a new folder.
 fn mount(folder: &Path, generation: u32, files: &[(&str, String)]) {

@@ -1,4 +1,4 @@
-//! One file's text -> objects of the four kinds, or the fields that are wrong.
+//! One file's text -> objects of the five kinds, or the fields that are wrong.
 //!
 //! Strict where the API types are lenient: an unknown field is an error here, because nothing else would ever show a misspelt
 //! one. Names are those that the API server takes, and what the author did not write is filled in as it would: namespace `default`.
@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 
-use controller::store::Object;
+use controller::store::{GRANT_API_VERSION, Object, ReferenceGrant};
 use crds::WebSocketRoute;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -43,20 +43,32 @@ enum Kind {
     Secret,
     Service,
     EndpointSlice,
+    /// Gateway API's.
+    ReferenceGrant,
     /// What `kubectl get -o yaml` wraps several objects in.
     List,
 }
 
-const KINDS: [(Kind, &str, &str); 5] = [
+/// With every `apiVersion` that is read, and the one to write first.
+const KINDS: [(Kind, &[&str], &str); 6] = [
     (
         Kind::WebSocketRoute,
-        "ws-ingress.dev/v1alpha1",
+        &["ws-ingress.dev/v1alpha1"],
         "WebSocketRoute",
     ),
-    (Kind::Secret, "v1", "Secret"),
-    (Kind::Service, "v1", "Service"),
-    (Kind::EndpointSlice, "discovery.k8s.io/v1", "EndpointSlice"),
-    (Kind::List, "v1", "List"),
+    (Kind::Secret, &["v1"], "Secret"),
+    (Kind::Service, &["v1"], "Service"),
+    (
+        Kind::EndpointSlice,
+        &["discovery.k8s.io/v1"],
+        "EndpointSlice",
+    ),
+    (
+        Kind::ReferenceGrant,
+        &[GRANT_API_VERSION, "gateway.networking.k8s.io/v1"],
+        "ReferenceGrant",
+    ),
+    (Kind::List, &["v1"], "List"),
 ];
 
 /// Decodes every document of a file, or says everything that is wrong with it.
@@ -198,6 +210,9 @@ impl Reader<'_> {
                 .typed::<EndpointSlice>(kind, node, path)
                 .map(Object::from),
             Kind::Secret => self.typed::<Secret>(kind, node, path).map(Object::from),
+            Kind::ReferenceGrant => self
+                .typed::<ReferenceGrant>(kind, node, path)
+                .map(Object::from),
             Kind::List => None,
         };
         self.decoded
@@ -210,9 +225,11 @@ impl Reader<'_> {
         let text = |key| node.get("metadata")?.get(key)?.text();
         let form = match kind {
             Kind::Service => Form::Label,
-            Kind::WebSocketRoute | Kind::Secret | Kind::EndpointSlice | Kind::List => {
-                Form::Subdomain
-            }
+            Kind::WebSocketRoute
+            | Kind::Secret
+            | Kind::EndpointSlice
+            | Kind::ReferenceGrant
+            | Kind::List => Form::Subdomain,
         };
         let wrong = match (text("name"), text("namespace")) {
             (None | Some(""), _) => ("name", "missing, or not text", "give the object a name"),
@@ -316,7 +333,7 @@ fn name(kind: Kind) -> &'static str {
 fn supported() -> String {
     let kinds = KINDS.iter().filter(|(kind, ..)| *kind != Kind::List);
     let kinds: Vec<_> = kinds
-        .map(|(_, version, kind)| format!("{kind} ({version})"))
+        .map(|(_, versions, kind)| format!("{kind} ({})", versions[0]))
         .collect();
     format!("what is read: {}", kinds.join(", "))
 }
@@ -334,10 +351,11 @@ fn kind_of(version: &str, kind: &str) -> Result<Option<Kind>, (String, String)> 
             .map(|(group, _)| group.to_owned())
             .unwrap_or_default()
     };
-    for (known, known_version, known_kind) in KINDS {
-        if version == known_version && kind == known_kind {
+    for (known, versions, known_kind) in KINDS {
+        if versions.contains(&version) && kind == known_kind {
             return Ok(Some(known));
         }
+        let known_version = versions[0];
         let same_kind = kind.eq_ignore_ascii_case(known_kind);
         // Nobody else has a WebSocketRoute; a Service of another group (Knative's) is somebody else's.
         let ours =

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
 /// Served by every release of Gateway API that has the kind; its `v1` is the same.
-pub(crate) const API_VERSION: &str = "gateway.networking.k8s.io/v1beta1";
+pub const API_VERSION: &str = "gateway.networking.k8s.io/v1beta1";
 
 /// A grant.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -72,9 +72,9 @@ spec:
 ";
 
 #[test]
-fn the_four_kinds_are_taken() {
+fn the_five_kinds_are_taken() {
     let text = format!(
-        "# all of them\n---\n{ROUTE}---\n{SLICE}---\n\n---\n{SERVICE}---\napiVersion: v1\nkind: Secret\nmetadata: {{ name: s }}\n"
+        "# all of them\n---\n{ROUTE}---\n{SLICE}---\n\n---\n{SERVICE}---\napiVersion: v1\nkind: Secret\nmetadata: {{ name: s }}\n---\n{GRANT}"
     );
     check_taken(
         &text,
@@ -83,7 +83,36 @@ fn the_four_kinds_are_taken() {
             "2 EndpointSlice apps/chat-1",
             "3 Service default/chat",
             "4 Secret default/s",
+            "5 ReferenceGrant apps/routes",
         ],
+    );
+}
+
+const GRANT: &str = "\
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: { name: routes, namespace: apps }
+spec:
+  from:
+  - { group: ws-ingress.dev, kind: WebSocketRoute, namespace: default }
+  to:
+  - { group: \"\", kind: Service, name: chat }
+";
+
+#[test]
+fn a_grant_of_either_version_is_taken_and_a_slip_in_it_is_told() {
+    let grant = ["1 ReferenceGrant apps/routes"];
+    check_taken(GRANT, &grant);
+    check_taken(&GRANT.replace("v1beta1", "v1"), &grant);
+    check(
+        &GRANT.replace("name: chat }", "nmae: chat }"),
+        &[
+            "document 1, line 8: spec.to[0].nmae: a ReferenceGrant has no such field; mend its spelling or its indentation, or remove it",
+        ],
+    );
+    check(
+        &GRANT.replace("group: \"\", ", ""),
+        &["document 1, line 8: spec.to[0]: missing field `group`; add it"],
     );
 }
 
@@ -168,6 +197,11 @@ fn our_kinds_misspelt_are_not_ignored() {
         "document 1, line 1: unknown kind EndpointSlice of discovery.k8s.io/v1beta1; write apiVersion: discovery.k8s.io/v1 and kind: EndpointSlice",
     );
     check_kind(
+        "gateway.networking.k8s.io/v1alpha2",
+        "ReferenceGrant",
+        "document 1, line 1: unknown kind ReferenceGrant of gateway.networking.k8s.io/v1alpha2; write apiVersion: gateway.networking.k8s.io/v1beta1 and kind: ReferenceGrant",
+    );
+    check_kind(
         "v1",
         "service",
         "document 1, line 1: unknown kind service of v1; write apiVersion: v1 and kind: Service",
@@ -176,7 +210,7 @@ fn our_kinds_misspelt_are_not_ignored() {
 
 #[test]
 fn what_every_object_needs() {
-    let supported = "what is read: WebSocketRoute (ws-ingress.dev/v1alpha1), Secret (v1), Service (v1), EndpointSlice (discovery.k8s.io/v1)";
+    let supported = "what is read: WebSocketRoute (ws-ingress.dev/v1alpha1), Secret (v1), Service (v1), EndpointSlice (discovery.k8s.io/v1), ReferenceGrant (gateway.networking.k8s.io/v1beta1)";
     check(
         "kind: Service\n",
         &[&format!(
