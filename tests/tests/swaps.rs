@@ -1,20 +1,15 @@
 //! Changes while sockets are open: new handshakes follow within seconds, open sockets never notice.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::CertificateDer;
-use tests::client::{WebSocket, certificate_shown, close_code, next, talk};
+use tests::client::{certificate_shown, close_code, next, talk};
 use tests::echo_process::EchoProcess;
 use tests::manifests::{Rule, Tls, endpoints, route, secret, secret_of};
 use tests::scene::{CERTIFICATE_FILE, ENDPOINTS_FILE, HOST, ROUTE_FILE, SECRET, SERVICE, Scene};
-use tests::wait::{self, within};
-use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_tungstenite::tungstenite::Message;
+use tests::talkers::Talkers;
+use tests::wait;
 
 async fn shown(scene: &Scene) -> Option<CertificateDer<'static>> {
     certificate_shown(scene.gateway.https, HOST, scene.authority.root())
@@ -178,55 +173,6 @@ const SWAPS: u64 = 200;
 /// Time between two messages of one socket: 2000 messages a second in all leave two cores room for the swaps.
 const PACE: Duration = Duration::from_millis(50);
 
-/// Sends numbered messages of changing length and checks that each comes back, in order and unchanged, until told to
-/// stop; then closes and sees the answer. Any other end panics.
-async fn talk_in_numbers(mut socket: WebSocket, stop: Arc<AtomicBool>, messages: Arc<AtomicU64>) {
-    let mut pace = interval(PACE);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut number = 0_u64;
-    while !stop.load(Ordering::SeqCst) {
-        pace.tick().await;
-        // Three in flight, so that a swap also falls between messages that are on their way.
-        let batch: Vec<_> = (number..number + 3).map(numbered).collect();
-        for message in &batch {
-            socket
-                .feed(message.clone())
-                .await
-                .expect("an open socket takes a message");
-        }
-        socket
-            .flush()
-            .await
-            .expect("an open socket takes a message");
-        for message in batch {
-            let back = within("an echo", socket.next())
-                .await
-                .expect("no end")
-                .expect("no error");
-            assert!(
-                back == message,
-                "message {number} came back as {} bytes {back:?}",
-                back.len()
-            );
-            number += 1;
-            messages.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-    socket
-        .close(None)
-        .await
-        .expect("an open socket takes a Close");
-    let answer = within("the answer to a Close", socket.next()).await;
-    assert!(matches!(answer, Some(Ok(Message::Close(_)))), "{answer:?}");
-}
-
-fn numbered(number: u64) -> Message {
-    let length = usize::try_from(number * 37 % 2000).expect("below 2000");
-    let mut bytes = number.to_be_bytes().to_vec();
-    bytes.resize(8 + length, number.to_le_bytes()[0]);
-    Message::binary(bytes)
-}
-
 /// The `step`th change: each differs from what was there before, and together they touch the talking sockets' route,
 /// certificate and endpoint, removal included.
 fn change(scene: &Scene, step: usize, own: SocketAddr, other: SocketAddr) -> &'static str {
@@ -292,22 +238,7 @@ async fn two_hundred_swaps_close_no_socket_and_lose_no_byte() {
         EchoProcess::start("other").await,
     );
     let scene = Scene::in_front_of(echo.address).await;
-    let (stop, messages) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU64::new(0)),
-    );
-    let mut talkers = JoinSet::new();
-    for _ in 0..SOCKETS {
-        talkers.spawn(talk_in_numbers(
-            scene.client().connect().await,
-            Arc::clone(&stop),
-            Arc::clone(&messages),
-        ));
-    }
-    wait::until("every socket talks", async || {
-        (messages.load(Ordering::SeqCst) > 3 * SOCKETS).then_some(())
-    })
-    .await;
+    let mut talkers = Talkers::start(&scene.client(), SOCKETS, PACE).await;
 
     let swaps = async || {
         Some(
@@ -328,15 +259,10 @@ async fn two_hundred_swaps_close_no_socket_and_lose_no_byte() {
         let what = format!("swap {step}: {what}");
         // One at a time, so that no two changes melt into one swap.
         last = wait::until(&what, async || swaps().await.filter(|now| *now > last)).await;
-        if let Some(ended) = talkers.try_join_next() {
-            panic!("a socket ended during {what}: {ended:?}");
-        }
+        talkers.assert_all_talk(&what);
     }
     scene.gateway.open_sockets(SOCKETS).await;
-    stop.store(true, Ordering::SeqCst);
-    while let Some(ended) = talkers.join_next().await {
-        ended.expect("a socket that talked to the end");
-    }
+    let messages = talkers.finish().await;
     let ended = scene
         .gateway
         .log()
@@ -345,11 +271,7 @@ async fn two_hundred_swaps_close_no_socket_and_lose_no_byte() {
         .filter(|line| line.contains("panicked"))
         .count();
     assert_eq!(ended, 0);
-    println!(
-        "{} swaps, {} messages echoed",
-        last - first,
-        messages.load(Ordering::SeqCst)
-    );
+    println!("{} swaps, {messages} messages echoed", last - first);
 }
 
 #[tokio::test]
