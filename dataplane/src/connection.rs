@@ -281,7 +281,11 @@ impl Connection {
         let host: &Host = host
             .filter(|host| matches!(host.tls(), HostTls::Terminate { .. }) == over_tls)
             .ok_or(Reject::NoHost)?;
-        host.find(path).ok_or(Reject::NoRule)
+        let matched = host.find(path).ok_or(Reject::NoRule)?;
+        if matched.route.closed {
+            return Err(Reject::Unsupported);
+        }
+        Ok(matched)
     }
 
     fn fields_for(&self, sent: &http::HeaderMap, matched: &Matched<'_>) -> http::HeaderMap {
@@ -385,3 +389,6 @@ async fn take_stream(upgrading: OnUpgrade, shared: &Shared) -> Option<(ServerStr
         Err(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,8 @@ use crate::forward::{Body, full};
 
 const SEC_WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 
-/// Seconds until a client should try again when no endpoint is ready: a pod that restarts takes about that long.
+/// Seconds until a client should try again when no endpoint is ready, or this pod is of another version than its controller: a pod
+/// that restarts takes about that long.
 const RETRY_AFTER_SECONDS: &str = "5";
 
 /// One refusal.
@@ -54,6 +55,8 @@ pub(crate) enum Reject {
     Extensions,
     /// An ordinary request where only upgrades are served.
     UpgradeRequired,
+    /// A route that this dataplane may not serve: it lacks a feature that the route requires, or cannot read it.
+    Unsupported,
     NoEndpoint,
     /// The endpoint refused the connection or it broke before an answer.
     Unreachable,
@@ -85,7 +88,7 @@ impl Reject {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Version | Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
-            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unsupported | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::AnswerTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -113,6 +116,7 @@ impl Reject {
             Self::Protocols => "bad_protocols",
             Self::Extensions => "bad_extensions",
             Self::UpgradeRequired => "upgrade_required",
+            Self::Unsupported => "unsupported",
             Self::NoEndpoint => "no_endpoint",
             Self::Unreachable => "unreachable",
             Self::ConnectTimeout => "connect_timeout",
@@ -158,6 +162,8 @@ impl Reject {
                 "Sec-WebSocket-Extensions must be a list of extensions as RFC 6455 section 9.1 writes it."
             }
             Self::UpgradeRequired => "Only WebSocket handshakes are served here.",
+            // Another pod may have the version that can: a rollout is when this happens.
+            Self::Unsupported => "This route asks for what this proxy cannot do; try again.",
             Self::NoEndpoint => "No endpoint is ready to serve this; try again.",
             Self::Unreachable => "The endpoint behind this route could not be reached.",
             Self::ConnectTimeout => {
@@ -188,7 +194,7 @@ impl Reject {
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
             }
-            Self::NoEndpoint => {
+            Self::Unsupported | Self::NoEndpoint => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
             }
             Self::Host

@@ -48,6 +48,7 @@ pub(super) fn finish(drafts: &[Draft]) -> BTreeMap<RouteKey, Arc<Route>> {
                 created: draft.created.map(Timestamp::as_second),
                 hostnames: draft.hostnames.clone(),
                 rules: draft.rules.clone(),
+                closed: false,
             };
             (draft.key.clone(), Arc::new(route))
         })

@@ -57,6 +57,7 @@ fn resources() -> Resources {
             tls: HostTls::Terminate { certificates },
         }],
         rules: vec![rule],
+        closed: false,
     };
     Resources {
         routes: [(key(), Arc::new(route))].into(),

@@ -1,7 +1,7 @@
 //! The closed form of a route that this dataplane must not serve: its requests are answered 503, or its handshakes refused.
 //!
 //! In: the message, as far as it can be read. Out: a route with the same hostnames and paths and no backends, which the table
-//! serves like any other. Without it these requests would fall through to a less specific rule. What cannot be read is left out:
+//! finds like any other and which says that it is closed. Without it these requests would fall through to a less specific rule. What cannot be read is left out:
 //! nothing is known of it, and closing more would disturb other routes.
 
 use std::sync::Arc;
@@ -55,6 +55,7 @@ pub(crate) fn route(message: &wire::Route, scope: Scope) -> Route {
         created: message.created,
         hostnames: hostnames.collect(),
         rules: rules.filter_map(rule).collect(),
+        closed: true,
     }
 }
 
@@ -71,8 +72,7 @@ fn rule((index, message): (usize, &wire::Rule)) -> Option<Rule> {
     Some(Rule {
         name: key::name(&message.name).unwrap_or_else(|| Arc::from(index.to_string())),
         matches,
-        // So that a request that is no upgrade gets the 503 too, and not 426 as if all were well.
-        non_upgrade: NonUpgrade::Forward,
+        non_upgrade: NonUpgrade::Reject,
         backends: Vec::new(),
         timeouts: Timeouts {
             connect: NEVER_USED,

@@ -134,6 +134,7 @@ pub(crate) fn route(message: &wire::Route) -> Result<Route> {
         created: *created,
         hostnames: list(Place::root("hostnames"), hostnames, hostname)?,
         rules: list(Place::root("rules"), rules, rule)?,
+        closed: false,
     })
 }
 

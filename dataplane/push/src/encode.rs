@@ -30,6 +30,8 @@ pub(crate) fn route(route: &Route) -> Encoded {
         created,
         hostnames,
         rules,
+        // Whoever receives a route decides this.
+        closed: _,
     } = route;
     let message = wire::Route {
         created: *created,

@@ -83,6 +83,7 @@ pub(crate) fn route() -> Route {
                 send: Duration::ZERO,
             },
         }],
+        closed: false,
     }
 }
 
@@ -170,6 +171,7 @@ pub(crate) fn any_route() -> impl Strategy<Value = Route> {
         created,
         hostnames,
         rules,
+        closed: false,
     })
 }
 

@@ -57,6 +57,9 @@ pub struct Route {
     pub created: Option<i64>,
     pub hostnames: Vec<RouteHostname>,
     pub rules: Vec<Rule>,
+    /// Whether its requests are refused: a dataplane that may not serve a route as it was meant keeps its hostnames and paths, so
+    /// that no less specific rule takes them. Never set where routes are made, and so no part of the push.
+    pub closed: bool,
 }
 
 /// A hostname that the route serves, with the TLS that belongs to the hostname.

@@ -262,6 +262,7 @@ fn a_route_with_other_tls_than_an_older_one_is_rejected_for_that_hostname_only()
             created: Some(created),
             hostnames: hostnames.collect(),
             rules: vec![rule("0", vec![PathMatch::prefix("/").unwrap()])],
+            closed: false,
         })
     };
     let failing = HostTls::Terminate {
@@ -363,6 +364,7 @@ fn route() -> impl Strategy<Value = Route> {
                 .enumerate()
                 .map(|(index, matches)| rule(&index.to_string(), matches))
                 .collect(),
+            closed: false,
         })
 }
 
