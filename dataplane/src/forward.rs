@@ -60,6 +60,13 @@ pub(crate) fn within(body: Body, limit: Duration) -> Body {
     .boxed_unsync()
 }
 
+/// An answer's body whose failure is told one turn late: when a body fails, hyper drops what it has not sent yet, and the client of a
+/// backend that answers and breaks off at once would get a bare end instead of the status and the part that came.
+pub(crate) fn sent_before_failure(body: Body) -> Body {
+    let failure = None;
+    SentBeforeFailure { body, failure }.boxed_unsync()
+}
+
 /// Forwards one request; `fields` are those for the backend.
 pub(crate) async fn forward(
     request: Request<Incoming>,
@@ -101,10 +108,8 @@ pub(crate) async fn forward(
     }
     head.headers = fields::to_client(&head.headers);
     head.version = Version::HTTP_11;
-    Ok(Response::from_parts(
-        head,
-        within(body.map_err(Into::into).boxed_unsync(), timeouts.read),
-    ))
+    let body = within(body.map_err(Into::into).boxed_unsync(), timeouts.read);
+    Ok(Response::from_parts(head, sent_before_failure(body)))
 }
 
 /// The request as the backend gets it: origin-form, HTTP/1.1, our fields.
@@ -211,6 +216,43 @@ impl http_body::Body for Within {
 
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// See [`sent_before_failure`].
+struct SentBeforeFailure {
+    body: Body,
+    failure: Option<BodyError>,
+}
+
+impl http_body::Body for SentBeforeFailure {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Some(Err(failure)));
+        }
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(Some(Err(failure))) => {
+                self.failure = Some(failure);
+                // hyper flushes when there is nothing to write, and then asks again.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            frame => frame,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.failure.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

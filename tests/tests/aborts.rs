@@ -145,6 +145,36 @@ async fn a_client_of_http_1_0_sees_that_an_answer_was_broken_off() {
     }
 }
 
+#[tokio::test]
+async fn what_came_before_the_cut_reaches_the_client_and_never_looks_complete() {
+    for (rest, framing, complete) in [
+        (
+            "Content-Length: 100\r\n\r\nonly this",
+            "content-length: 100\r\n",
+            "no body of this length",
+        ),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n",
+            "transfer-encoding: chunked\r\n",
+            "\r\n0\r\n",
+        ),
+    ] {
+        // All at once, the end included: the proxy knows of the cut before it has sent anything.
+        let backend = Backend::answering(&format!("HTTP/1.1 403 No\r\n{rest}"));
+        let scene = scene(&backend).await;
+        for asked in [get(""), upgrade(HOST, "/", "")] {
+            let mut client = scene.raw().await;
+            client.send(&asked).await.expect("a request");
+            let (bytes, _) = client.end().await;
+            let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+            assert!(text.starts_with("http/1.1 403 no\r\n"), "{text:?}");
+            assert!(text.contains(framing), "{text:?}");
+            assert!(text.contains("only this"), "{text:?}");
+            assert!(!text.contains(complete), "{text:?}");
+        }
+    }
+}
+
 /// What a client read as complete, in either kind of request, when the backend ended inside this answer.
 async fn broken_off(kind: &str, rest: &str, how: Leaves) -> Option<String> {
     let mut backend = Backend::played();

@@ -317,23 +317,6 @@ async fn a_backends_own_refusal_passes_whole() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_cut_short_is_not_passed_as_whole() {
-    let cut = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\nonly this";
-    let backend = Backend::answering(cut);
-    let scene = Scene::in_front_of(backend.address).await;
-    let mut client = scene.raw().await;
-    client
-        .send(upgrade(HOST, "/", ""))
-        .await
-        .expect("a request");
-    let (bytes, _) = client.end().await;
-    let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
-    // The proxy noticed in time (502), or announced a length that stays unfulfilled, or said nothing before the end.
-    let told = text.starts_with("http/1.1 502") || text.contains("content-length: 100");
-    assert!(told || text.is_empty(), "{text}");
-}
-
-#[tokio::test]
 async fn refusals_are_counted_by_outcome() {
     let backend = Backend::accepting();
     let scene = Scene::in_front_of(backend.address).await;

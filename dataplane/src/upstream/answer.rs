@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::Head;
 use crate::fields::{self, TransferCoding, transfer_coding};
-use crate::forward::{Body, empty, within};
+use crate::forward::{Body, empty, sent_before_failure, within};
 use crate::reject::Reject;
 use crate::send_limit::SendLimit;
 
@@ -68,10 +68,8 @@ pub(super) fn pass_on(
                         .map(|piece| (Frame::data(piece), pieces)),
                 )
             });
-            within(
-                StreamBody::new(stream).map_err(Into::into).boxed_unsync(),
-                read,
-            )
+            let body = StreamBody::new(stream).map_err(Into::into).boxed_unsync();
+            sent_before_failure(within(body, read))
         }
     });
     *response.status_mut() = head.status;
