@@ -166,7 +166,12 @@ fn read_tls(draft: &mut Draft, tls: &RouteTls) -> Option<HostTls> {
             let refs = draft.bounded(field, refs, MAX_CERTIFICATE_REFS);
             for (index, reference) in refs.iter().enumerate() {
                 let field = format!("{field}[{index}]");
-                check_name(draft, &format!("{field}.name"), &reference.name);
+                check_name(
+                    draft,
+                    &format!("{field}.name"),
+                    &reference.name,
+                    Form::Object,
+                );
                 let key = CertificateKey {
                     namespace: namespace_of(draft, &field, reference.namespace.as_deref()),
                     secret: reference.name.as_str().into(),
@@ -192,7 +197,7 @@ fn read_tls(draft: &mut Draft, tls: &RouteTls) -> Option<HostTls> {
 
 fn read_rule(draft: &mut Draft, field: &str, index: usize, rule: &RouteRule) -> Rule {
     if let Some(name) = &rule.name {
-        check_name(draft, &format!("{field}.name"), name);
+        check_name(draft, &format!("{field}.name"), name, Form::Object);
     }
     let name = rule.name.clone().unwrap_or_else(|| index.to_string());
     Rule {
@@ -241,7 +246,7 @@ fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<Weight
         } = reference;
         let field = format!("{field}[{index}]");
         let before = draft.findings.len();
-        check_service(draft, &format!("{field}.name"), name);
+        check_name(draft, &format!("{field}.name"), name, Form::Service);
         let namespace = namespace_of(draft, &field, namespace.as_deref());
         let number = u16::try_from(*port).ok().and_then(NonZeroU16::new);
         if number.is_none() {
@@ -304,7 +309,7 @@ fn namespace_of(draft: &mut Draft, field: &str, named: Option<&str>) -> Arc<str>
     let Some(named) = named else {
         return draft.key.namespace.clone();
     };
-    check_namespace(draft, &format!("{field}.namespace"), named);
+    check_name(draft, &format!("{field}.namespace"), named, Form::Namespace);
     named.into()
 }
 
@@ -325,39 +330,31 @@ fn has_form_of_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-fn check_namespace(draft: &mut Draft, field: &str, name: &str) {
-    if !is_label(name) {
-        draft.refuse(
-            field,
-            &format!(
-                "{} must hold only lower case letters, digits and '-', at most 63, and begin and end with a letter or digit",
-                shown(name)
-            ),
-        );
-    }
+/// What a name may look like, as in the schema.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Object,
+    Namespace,
+    Service,
 }
 
-fn check_service(draft: &mut Draft, field: &str, name: &str) {
-    if !is_label(name) {
-        draft.refuse(
-            field,
-            &format!(
-                "{} must be the name of a Service: at most 63 lower case letters, digits and '-', a letter or digit at both ends; a namespace goes into the field of that name",
-                shown(name)
-            ),
-        );
-    }
-}
-
-fn check_name(draft: &mut Draft, field: &str, name: &str) {
-    if !is_name(name) {
-        draft.refuse(
-            field,
-            &format!(
-                "{} must hold only lower case letters, digits, '-' and '.', and begin and end with a letter or digit",
-                shown(name)
-            ),
-        );
+fn check_name(draft: &mut Draft, field: &str, name: &str, form: Form) {
+    let (fits, words) = match form {
+        Form::Object => (
+            is_name(name),
+            "must hold only lower case letters, digits, '-' and '.', and begin and end with a letter or digit",
+        ),
+        Form::Namespace => (
+            is_label(name),
+            "must hold only lower case letters, digits and '-', at most 63, and begin and end with a letter or digit",
+        ),
+        Form::Service => (
+            is_label(name),
+            "must be the name of a Service: at most 63 lower case letters, digits and '-', a letter or digit at both ends; a namespace goes into the field of that name",
+        ),
+    };
+    if !fits {
+        draft.refuse(field, &format!("{} {words}", shown(name)));
     }
 }
 
