@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use push::OverLimit;
 use route_table::ResourceKey;
 
 /// By uid of the dataplane's pod, as its token proves it.
@@ -18,6 +19,8 @@ pub type Deliveries = BTreeMap<Arc<str>, Delivery>;
 pub struct Delivery {
     /// The highest [`Output::sequence`](crate::output::Output) that the pod acknowledged.
     pub sequence: u64,
+    /// What of it was not sent as it is, and why.
+    pub left_out: Arc<BTreeMap<ResourceKey, OverLimit>>,
     /// What of it the pod does not serve as it was sent, with the reason as text for people.
     pub rejected: BTreeMap<ResourceKey, String>,
     /// Whether `rejected` is all. If not, none of the resources may be taken for served.

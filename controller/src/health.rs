@@ -34,6 +34,8 @@ struct Facts {
     undecodable: BTreeMap<ObjectRef, Undecodable>,
     lease: Option<String>,
     statuses: Option<String>,
+    /// How many resources are over a limit of the push.
+    left_out: usize,
     published: bool,
 }
 
@@ -163,6 +165,21 @@ impl Health {
         }
     }
 
+    /// So many resources are over a limit of the push. Which ones, the conditions of their routes say.
+    pub(crate) fn left_out(&self, now: usize) {
+        let before = std::mem::replace(&mut self.facts().left_out, now);
+        match (before, now) {
+            (0, 1..) => {
+                tracing::error!(
+                    resources = now,
+                    "over a limit of the push: routes are left out, or resources held as they were; their routes are not Programmed"
+                );
+            }
+            (1.., 0) => tracing::info!("within the limits of the push again"),
+            (_, _) => {}
+        }
+    }
+
     pub(crate) fn published(&self) {
         self.facts().published = true;
     }
@@ -220,11 +237,16 @@ impl Health {
             .statuses
             .iter()
             .map(|error| format!("statuses: {error}"));
+        let left_out = (facts.left_out > 0).then(|| {
+            let count = facts.left_out;
+            format!("push: {count} resources are over a limit; their routes are not Programmed")
+        });
         stale
             .chain(unread)
             .chain(undecodable)
             .chain(lease)
             .chain(statuses)
+            .chain(left_out)
             .collect()
     }
 

@@ -13,7 +13,7 @@ use route_table::{HostTls, ResourceKey, Resources, Route, RouteKey};
 use crate::compile::Condition;
 use crate::delivery::{Deliveries, Delivery};
 
-/// Most rejections that the message of a condition names.
+/// Most parts of a route that the message of a condition names.
 const MAX_NAMED: usize = 3;
 
 /// What is remembered of each route.
@@ -122,10 +122,19 @@ fn judge_route(key: &RouteKey, memory: &mut Memory, facts: Facts<'_>) -> Conditi
         return condition(False, ConditionReason::NoResources, text);
     }
     let answers = || pods.iter().map(|pod| (pod, facts.deliveries.get(pod)));
+    let left_out = left_out(key, route, answers());
+    if !left_out.is_empty() {
+        memory.taken = false;
+        return condition(False, ConditionReason::OverLimit, &name_some(&left_out));
+    }
     let rejections = rejections(key, route, answers());
     if !rejections.is_empty() {
         memory.taken = false;
-        return condition(False, ConditionReason::Rejected, &describe(&rejections));
+        return condition(
+            False,
+            ConditionReason::Rejected,
+            &format!("A dataplane rejects {}", name_some(&rejections)),
+        );
     }
     let took = |delivery: &Delivery| delivery.complete && delivery.sequence >= memory.sequence;
     if answers().all(|(_, delivery)| delivery.is_some_and(took)) {
@@ -136,6 +145,26 @@ fn judge_route(key: &RouteKey, memory: &mut Memory, facts: Facts<'_>) -> Conditi
     }
     let text = "Not every pod of the dataplane has taken this generation yet";
     condition(Unknown, ConditionReason::Pending, text)
+}
+
+/// What of a route and of what it refers to the pods were not sent as it is.
+fn left_out<'a>(
+    key: &RouteKey,
+    route: &Route,
+    answers: impl Iterator<Item = (&'a Arc<str>, Option<&'a Delivery>)>,
+) -> BTreeSet<String> {
+    let left_out = answers.filter_map(|(_, delivery)| Some(&*delivery?.left_out));
+    let left_out = left_out.filter(|left_out| !left_out.is_empty());
+    let left_out = left_out.collect::<Vec<_>>();
+    if left_out.is_empty() {
+        return BTreeSet::new();
+    }
+    let parts = parts(key, route);
+    let found = left_out.iter().flat_map(|left_out| {
+        let found = parts.iter().map(|part| (part, left_out.get(part)));
+        found.filter_map(|(part, why)| Some(format!("{part} {}", why?)))
+    });
+    found.collect()
 }
 
 /// What the pods reject of a route and of what it refers to, without the pods' names: a rolling update would rewrite the message
@@ -173,12 +202,12 @@ fn parts(key: &RouteKey, route: &Route) -> BTreeSet<ResourceKey> {
     parts
 }
 
-fn describe(rejections: &BTreeSet<String>) -> String {
-    let named = rejections.iter().take(MAX_NAMED).map(String::as_str);
+fn name_some(findings: &BTreeSet<String>) -> String {
+    let named = findings.iter().take(MAX_NAMED).map(String::as_str);
     let text = named.collect::<Vec<_>>().join(". ");
-    match rejections.len().saturating_sub(MAX_NAMED) {
-        0 => format!("A dataplane rejects {text}"),
-        more => format!("A dataplane rejects {text}. And {more} more"),
+    match findings.len().saturating_sub(MAX_NAMED) {
+        0 => text,
+        more => format!("{text}. And {more} more"),
     }
 }
 

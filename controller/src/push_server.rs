@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::ca::ServerTls;
 use crate::delivery::Deliveries;
+use crate::health::Health;
 use crate::leader::Standing;
 use crate::output::Output;
 use crate::token::Tokens;
@@ -56,6 +57,7 @@ pub struct Inputs {
     /// The newest result; nothing before the first.
     pub outputs: watch::Receiver<Option<Arc<Output>>>,
     pub deliveries: watch::Sender<Arc<Deliveries>>,
+    pub(crate) health: Arc<Health>,
     pub limits: Limits,
 }
 
@@ -73,6 +75,7 @@ struct Shared {
     standing: Standing,
     published: watch::Receiver<Option<Arc<Published>>>,
     ledger: Arc<Ledger>,
+    health: Arc<Health>,
     gate: Arc<Gate>,
     metrics: Metrics,
     limits: Limits,
@@ -89,6 +92,7 @@ impl PushServer {
             standing,
             outputs,
             deliveries,
+            health,
             limits,
         } = inputs;
         let metrics = Metrics::new(registry);
@@ -99,6 +103,7 @@ impl PushServer {
             standing,
             published: receiver,
             ledger: Arc::new(Ledger::new(deliveries, metrics.clone())),
+            health,
             gate: Arc::new(Gate::new(limits)),
             metrics,
             limits,
@@ -120,7 +125,14 @@ impl PushServer {
             outputs,
             published,
         } = self;
-        let encoding = sets::encode(outputs, published, shared.metrics.clone(), &shared.tasks);
+        let encoding = sets::encode(
+            outputs,
+            published,
+            shared.limits.set,
+            shared.metrics.clone(),
+            &shared.health,
+            &shared.tasks,
+        );
         let result = tokio::select! {
             () = shared.stop.cancelled() => Ok(()),
             () = accept(&shared, &listener) => Ok(()),

@@ -222,6 +222,7 @@ async fn start(args: Args) -> anyhow::Result<Running> {
         standing: standing.clone(),
         outputs: compiled.outputs.clone(),
         deliveries: deliveries_sender,
+        health: health.clone(),
         limits: Limits::default(),
     };
     running.push(pushing, &mut registry, push.listener);

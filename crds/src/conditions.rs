@@ -55,6 +55,8 @@ pub enum ConditionReason {
     NoResources,
     /// A dataplane cannot serve the route as it is. Not Gateway API's: it has no word for it.
     Rejected,
+    /// The route, or something that it refers to, is over a limit of what a dataplane is sent. Not Gateway API's either.
+    OverLimit,
     /// Something was not read yet, or a dataplane has not answered yet.
     Pending,
 }
@@ -96,6 +98,7 @@ impl ConditionReason {
             Self::Invalid => "Invalid",
             Self::NoResources => "NoResources",
             Self::Rejected => "Rejected",
+            Self::OverLimit => "OverLimit",
             Self::Pending => "Pending",
         }
     }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use push::OverLimit;
 use route_table::{
     BackendKey, CertificateKey, HostPattern, NonUpgrade, PathMatch, RouteHostname, Rule, Timeouts,
     WeightedBackend,
@@ -107,6 +108,7 @@ impl Scene {
         let rejected = rejected.iter().map(|key| (key.clone(), "no".to_owned()));
         let delivery = Delivery {
             sequence,
+            left_out: Arc::default(),
             rejected: rejected.collect(),
             complete,
         };
@@ -114,7 +116,7 @@ impl Scene {
     }
 
     #[track_caller]
-    fn check(&mut self, expected: &str) {
+    fn check(&mut self, expected: &str) -> Condition {
         let key = key();
         let generation = Generation {
             key: &key,
@@ -129,11 +131,12 @@ impl Scene {
             deliveries: &self.deliveries,
             pods: self.pods.as_ref(),
         };
-        let conditions = self.programmed.judge([generation].into_iter(), facts);
-        let condition = &conditions[&key];
+        let mut conditions = self.programmed.judge([generation].into_iter(), facts);
+        let condition = conditions.remove(&key).unwrap();
         assert_eq!(condition.condition_type, ConditionType::Programmed);
         let found = format!("{} {}", condition.status, condition.reason);
         assert_eq!(found, expected);
+        condition
     }
 }
 
@@ -217,6 +220,39 @@ fn a_rejection_clears_it_and_an_ack_without_one_brings_it_back() {
         scene.ack("b", 8);
         scene.check("True Programmed");
     }
+}
+
+#[test]
+fn what_is_over_a_limit_is_said_with_the_limit_and_the_mend_until_it_is_sent() {
+    let mut scene = Scene::new(&["a", "b"]);
+    scene.ack("a", 7);
+    scene.ack("b", 7);
+    scene.check("True Programmed");
+    // The pod rejects it too: it holds the form before.
+    scene.answer("b", 8, &[certificate("chat-tls")], true);
+    let left_out = [
+        (certificate("chat-tls"), OverLimit::Body),
+        (certificate("other-tls"), OverLimit::Bytes),
+    ];
+    let delivery = scene.deliveries.get_mut("b").unwrap();
+    delivery.left_out = Arc::new(left_out.into());
+    let condition = scene.check("False OverLimit");
+    let expected = "certificate default/chat-tls is longer than the 1048576 bytes";
+    assert!(condition.message.starts_with(expected), "{condition:?}");
+    assert!(
+        condition.message.ends_with("Make it smaller"),
+        "{condition:?}"
+    );
+    let left_out = [(ResourceKey::Route(key()), OverLimit::Resources)];
+    scene.ack("b", 9);
+    let delivery = scene.deliveries.get_mut("b").unwrap();
+    delivery.left_out = Arc::new(left_out.into());
+    let condition = scene.check("False OverLimit");
+    let expected = "route default/chat is left out: all routes, Service ports and certificates";
+    assert!(condition.message.starts_with(expected), "{condition:?}");
+    assert!(condition.message.contains("60000"), "{condition:?}");
+    scene.ack("b", 10);
+    scene.check("True Programmed");
 }
 
 #[test]

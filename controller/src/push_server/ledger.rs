@@ -202,6 +202,7 @@ mod tests {
     fn taken(sequence: u64) -> Delivery {
         Delivery {
             sequence,
+            left_out: Arc::default(),
             rejected: std::collections::BTreeMap::new(),
             complete: true,
         }

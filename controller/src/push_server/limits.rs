@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use push::SetLimits;
+
 /// Most calls at a time on one connection. A dataplane makes one, and it lasts.
 pub(super) const CALLS: u32 = 1;
 /// Most bytes of a call's metadata: a token of 8 KiB and what gRPC adds.
@@ -16,6 +18,8 @@ pub(super) const PARTS_AHEAD: usize = 1;
 /// Limits that a test may want otherwise.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
+    /// What a set may be: what a dataplane takes.
+    pub set: SetLimits,
     /// Connections at a time, each with one stream. A dataplane has one, so this is the size of the largest installation.
     pub connections: usize,
     /// Of those, connections that have not proved who they are.
@@ -45,6 +49,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            set: SetLimits::default(),
             connections: 1024,
             unproven: 256,
             unproven_per_address: 32,

@@ -1,9 +1,13 @@
 //! The metric families of the push server. Labels come from closed sets; pods are never labels.
 
+use std::collections::BTreeMap;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use push::OverLimit;
+use route_table::ResourceKey;
 
 use super::refusal::Refusal;
 
@@ -18,8 +22,7 @@ pub(super) struct Metrics {
     streams_ended: Family<[Label; 1], Counter>,
     sent_bytes: Counter,
     set_resources: Gauge,
-    left_out: Gauge,
-    sets_refused: Counter,
+    left_out: Family<[Label; 1], Gauge>,
 }
 
 /// What an update replaces.
@@ -53,7 +56,6 @@ impl Metrics {
             sent_bytes,
             set_resources,
             left_out,
-            sets_refused,
         } = metrics.clone();
         registry.register(
             "dataplanes_connected",
@@ -83,13 +85,8 @@ impl Metrics {
         );
         registry.register(
             "push_left_out_resources",
-            "Resources that are too large to be pushed",
+            "Resources that are over a limit of the push: held as they were, or routes that are left out",
             left_out,
-        );
-        registry.register(
-            "push_sets_refused",
-            "Sets that are too large to be pushed; dataplanes keep the one before",
-            sets_refused,
         );
         metrics
     }
@@ -127,13 +124,21 @@ impl Metrics {
         self.sent_bytes.inc_by(bytes as u64);
     }
 
-    pub(super) fn set_encoded(&self, resources: usize, left_out: usize) {
+    pub(super) fn set_encoded(
+        &self,
+        resources: usize,
+        left_out: &BTreeMap<ResourceKey, OverLimit>,
+    ) {
         self.set_resources.set(gauge(resources));
-        self.left_out.set(gauge(left_out));
-    }
-
-    pub(super) fn set_refused(&self) {
-        self.sets_refused.inc();
+        for (why, label) in [
+            (OverLimit::Body, "too_large"),
+            (OverLimit::Resources, "too_many_resources"),
+            (OverLimit::Bytes, "too_many_bytes"),
+        ] {
+            let count = left_out.values().filter(|other| **other == why).count();
+            let left_out = self.left_out.get_or_create(&[("reason", label)]);
+            left_out.set(gauge(count));
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use prost::Message as _;
 use push::wire::from_controller::Message as ToDataplane;
-use push::wire::{FromController, FromDataplane, Update, from_dataplane};
-use push::{BadHello, Digests, Fence, Greeting, Verdict};
+use push::wire::{FromController, FromDataplane, from_dataplane};
+use push::{BadHello, Digests, Fence, Greeting, Updates, Verdict};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 use tonic::{Code, Status, Streaming};
@@ -200,7 +200,7 @@ impl Conversation<'_> {
         loop {
             let newest = self.newer_than(taken).await?;
             let base = held.take();
-            if self.update(&newest, base.as_deref()).await? {
+            if self.update(&newest, base.as_ref()).await? {
                 backoff.reset();
                 held = Some(newest.set.digests().clone());
                 taken = Some(newest.sequence);
@@ -244,13 +244,20 @@ impl Conversation<'_> {
     }
 
     /// Sends what leads from `base` to the set, all of it without a base, and reads the answer: whether it was taken.
-    async fn update(&mut self, newest: &Published, base: Option<&Digests>) -> Result<bool, Ended> {
+    async fn update(
+        &mut self,
+        newest: &Published,
+        base: Option<&Arc<Digests>>,
+    ) -> Result<bool, Ended> {
         let parts = match base {
             Some(base) => newest.set.delta(base),
             None => newest.set.full(),
         };
-        let full = parts.first().is_some_and(|part| part.base.is_none());
-        let kind = if full { Kind::Full } else { Kind::Delta };
+        let kind = if parts.is_full() {
+            Kind::Full
+        } else {
+            Kind::Delta
+        };
         let answered = self.exchange(parts).await;
         let outcome = match &answered {
             Ok(answer) => self.judge(newest, answer.as_ref()),
@@ -264,7 +271,7 @@ impl Conversation<'_> {
         }
     }
 
-    async fn exchange(&mut self, parts: Vec<Update>) -> Result<Option<Verdict>, Ended> {
+    async fn exchange(&mut self, parts: Updates) -> Result<Option<Verdict>, Ended> {
         for part in parts {
             let bytes = part.encoded_len();
             self.send(ToDataplane::Update(part)).await?;
@@ -288,8 +295,6 @@ impl Conversation<'_> {
                 rejected,
                 complete,
             }) if *version == newest.set.version() => {
-                let mut rejected = rejected.clone();
-                rejected.extend(newest.left_out.clone());
                 let outcome = if rejected.is_empty() && *complete {
                     Outcome::Applied
                 } else {
@@ -297,7 +302,8 @@ impl Conversation<'_> {
                 };
                 let delivery = Delivery {
                     sequence: newest.sequence,
-                    rejected,
+                    left_out: newest.left_out.clone(),
+                    rejected: rejected.clone(),
                     complete: *complete,
                 };
                 self.membership.record(self.fence, *version, delivery);

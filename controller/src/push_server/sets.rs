@@ -1,17 +1,19 @@
 //! The newest output, encoded once for all streams.
 //!
 //! Every replica encodes, also those that do not lead: a new leader then has the bytes at once. Only what changed is encoded anew.
+//! What is over a limit of the push is told apart from the rest, and told to whoever watches.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
-use push::{EncodedSet, LimitExceeded, TooLarge};
+use push::{EncodedSet, LeftOut, OverLimit, SetLimits};
 use route_table::ResourceKey;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
+use crate::health::Health;
 use crate::output::Output;
 
 /// A set that can be sent.
@@ -20,38 +22,33 @@ pub(super) struct Published {
     /// Of the output.
     pub(super) sequence: u64,
     pub(super) set: EncodedSet,
-    /// What is too large to be sent, and why; no dataplane serves it as it is.
-    pub(super) left_out: BTreeMap<ResourceKey, String>,
+    /// What is not sent as it is, and why.
+    pub(super) left_out: Arc<BTreeMap<ResourceKey, OverLimit>>,
 }
 
 /// Encodes every output that it sees; of several that come at once, the last. Returns only if that is broken.
 pub(super) async fn encode(
     mut outputs: watch::Receiver<Option<Arc<Output>>>,
     published: watch::Sender<Option<Arc<Published>>>,
+    limits: SetLimits,
     metrics: Metrics,
+    health: &Health,
     tasks: &TaskTracker,
 ) -> anyhow::Error {
     let mut sequence = None;
-    let mut refused = false;
     loop {
         let newest = outputs.borrow_and_update().clone();
         if let Some(output) = newest.filter(|output| Some(output.sequence) != sequence) {
             sequence = Some(output.sequence);
             let previous = published.borrow().clone();
             // Tens of milliseconds for a first set of 10,000 routes; connections go on meanwhile.
-            let encoding = tasks.spawn_blocking(move || encode_one(&output, previous.as_deref()));
+            let encoding =
+                tasks.spawn_blocking(move || encode_one(&output, previous.as_deref(), limits));
             match encoding.await.context("encoding the set to push") {
-                Ok(Ok(set)) => {
-                    refused = false;
-                    metrics.set_encoded(set.set.digests().len(), set.left_out.len());
+                Ok(set) => {
+                    metrics.set_encoded(set.set.digests().len(), &set.left_out);
+                    health.left_out(set.left_out.len());
                     published.send_replace(Some(Arc::new(set)));
-                }
-                Ok(Err(error)) => {
-                    metrics.set_refused();
-                    // Once, and not for each of the sets that follow.
-                    if !std::mem::replace(&mut refused, true) {
-                        tracing::error!(%error, "the set cannot be pushed; dataplanes keep what they have");
-                    }
                 }
                 Err(error) => return error,
             }
@@ -63,23 +60,14 @@ pub(super) async fn encode(
     }
 }
 
-fn encode_one(output: &Output, previous: Option<&Published>) -> Result<Published, LimitExceeded> {
+fn encode_one(output: &Output, previous: Option<&Published>, limits: SetLimits) -> Published {
     let empty = EncodedSet::empty();
     let set = previous.map_or(&empty, |previous| &previous.set);
-    let (set, too_large) = EncodedSet::encode(&output.resources, set)?;
-    let mut left_out = BTreeMap::new();
-    for too_large in too_large {
-        let reason = too_large.to_string();
-        let TooLarge { key, bytes: _ } = too_large;
-        let known = previous.is_some_and(|previous| previous.left_out.contains_key(&key));
-        if !known {
-            tracing::warn!(reason, "a resource is too large to be pushed");
-        }
-        left_out.insert(key, reason);
-    }
-    Ok(Published {
+    let (set, left_out) = EncodedSet::encode_within(limits, &output.resources, set);
+    let left_out = left_out.into_iter();
+    Published {
         sequence: output.sequence,
         set,
-        left_out,
-    })
+        left_out: Arc::new(left_out.map(|LeftOut { key, why }| (key, why)).collect()),
+    }
 }

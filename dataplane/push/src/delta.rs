@@ -1,36 +1,44 @@
 //! The sender: resources -> an encoded set -> what one dataplane needs to get there from what it holds.
 //!
 //! A set is encoded once and shared by all streams; what did not change since the set before it is taken over with its bytes.
-//! [`EncodedSet::full`] and [`EncodedSet::delta`] both give an update as parts of bounded size, to be sent in order and then
-//! answered. What a stream keeps of the set that was acked is its [`Digests`]: no bodies, no keys.
+//! What is over a limit disturbs nothing else: one resource that is too large is held (its body is [`HOLD_BODY`]), and if all
+//! together are too many or too large, the youngest routes of those who use the most are left out (`fit`). [`EncodedSet::full`] and
+//! [`EncodedSet::delta`] both give an update as parts of bounded size, to be sent in order and then answered. What a stream
+//! keeps of the set that was acked is its [`Digests`]: no bodies, no keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
 use route_table::{Backend, CertificateResource, ResourceKey, Resources, Route};
 
 use crate::encode::{self, Encoded};
-use crate::key::key_text;
+use crate::fit::fit;
+use crate::key::{key_text, parse_key};
+use crate::updates::Updates;
 use crate::{
-    Digest, Digests, MAX_BODY_BYTES, MAX_RESOURCES, MAX_SET_BYTES, PART_BYTES, Version, wire,
+    Digest, Digests, HOLD_BODY, MAX_BODY_BYTES, MAX_RESOURCES, MAX_SET_BYTES, Version, wire,
 };
+
+/// What a resource takes of [`MAX_SET_BYTES`] is counted in pages, so that an endpoint more or less hardly ever changes what fits.
+const PAGE_BYTES: usize = 1024;
 
 /// Everything that is pushed, encoded.
 #[derive(Clone)]
 pub struct EncodedSet {
     digests: Arc<Digests>,
-    entries: BTreeMap<Arc<str>, Entry>,
+    entries: Arc<BTreeMap<Arc<str>, Entry>>,
 }
 
 #[derive(Clone)]
-struct Entry {
+pub(crate) struct Entry {
     /// What it was encoded from, to know it again in the next set.
     source: Source,
     digest: Digest,
     encoded: Encoded,
+    /// Whether it is too large, so that it stands here with nothing to read.
+    holds: bool,
 }
 
 #[derive(Clone, PartialEq)]
@@ -40,21 +48,53 @@ enum Source {
     Certificate(Arc<CertificateResource>),
 }
 
-/// A resource that no update can carry. It is left out of the set, so that the rest gets through.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is {bytes} bytes long; the push carries at most {MAX_BODY_BYTES}")]
-pub struct TooLarge {
+/// A resource that is not sent as it is, so that the rest gets through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
     pub key: ResourceKey,
+    pub why: OverLimit,
+}
+
+/// Why a resource is not sent as it is; to be read after its key. No numbers that move: this ends up in statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum OverLimit {
+    #[error(
+        "is longer than the {MAX_BODY_BYTES} bytes that the push carries of one resource; dataplane pods that have an earlier \
+         form serve that on, later pods none. Make it smaller"
+    )]
+    Body,
+    #[error(
+        "is left out: all routes, Service ports and certificates together are more than the {MAX_RESOURCES} that the push \
+         carries, and the youngest routes of the namespaces that use the most of them go first. Delete routes of its \
+         namespace, or let them share Services and certificates"
+    )]
+    Resources,
+    #[error(
+        "is left out: all routes, endpoints and certificates together are more than the {MAX_SET_BYTES} bytes that the push \
+         carries, and the youngest routes of the namespaces that use the most of them go first. Delete routes of its \
+         namespace, or let them share Services and certificates"
+    )]
+    Bytes,
+}
+
+/// What a set may be. A dataplane refuses more than the default; a test may want less.
+#[derive(Debug, Clone, Copy)]
+pub struct SetLimits {
+    /// Of one resource.
+    pub body_bytes: usize,
+    pub resources: usize,
+    /// Of all bodies, in pages of 1 KiB.
     pub bytes: usize,
 }
 
-/// A set that no dataplane would take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LimitExceeded {
-    #[error("{count} resources are more than the {MAX_RESOURCES} that the push carries")]
-    Resources { count: usize },
-    #[error("{bytes} bytes of resources are more than the {MAX_SET_BYTES} that the push carries")]
-    Bytes { bytes: usize },
+impl Default for SetLimits {
+    fn default() -> Self {
+        Self {
+            body_bytes: MAX_BODY_BYTES,
+            resources: MAX_RESOURCES,
+            bytes: MAX_SET_BYTES,
+        }
+    }
 }
 
 impl EncodedSet {
@@ -62,41 +102,77 @@ impl EncodedSet {
     pub fn empty() -> Self {
         Self {
             digests: Arc::new(Digests::new(BTreeMap::new())),
-            entries: BTreeMap::new(),
+            entries: Arc::default(),
         }
     }
 
-    /// Encodes `resources`, and names those that are too large to be carried.
-    pub fn encode(
+    /// Encodes `resources`, and names those that are over a limit: a resource that is held, or a route that is left out together
+    /// with what no other route needs.
+    pub fn encode(resources: &Resources, previous: &Self) -> (Self, Vec<LeftOut>) {
+        Self::encode_within(SetLimits::default(), resources, previous)
+    }
+
+    /// The same within other limits.
+    pub fn encode_within(
+        limits: SetLimits,
         resources: &Resources,
         previous: &Self,
-    ) -> Result<(Self, Vec<TooLarge>), LimitExceeded> {
+    ) -> (Self, Vec<LeftOut>) {
+        let mut left_out = BTreeMap::new();
+        // By count first, and before anything is encoded: what would not fit costs little then.
+        let few = fit(resources, limits.resources, |_| 1).map(|few| {
+            left_out.extend(
+                few.left_out
+                    .into_iter()
+                    .map(|key| (key, OverLimit::Resources)),
+            );
+            few.resources
+        });
+        let resources = few.as_ref().unwrap_or(resources);
         let mut entries = BTreeMap::new();
-        let mut too_large = Vec::new();
-        let mut total = 0;
         for (key, source) in sources(resources) {
             let text = key_text(&key);
             let (text, entry) = match previous.entries.get_key_value(&*text) {
                 Some((held, entry)) if entry.source == source => (held.clone(), entry.clone()),
                 Some(_) | None => {
-                    let entry = Entry::new(&text, source);
+                    let entry = Entry::new(&text, source, limits.body_bytes);
                     (text.into(), entry)
                 }
             };
-            let bytes = entry.encoded.body.len();
-            if bytes > MAX_BODY_BYTES {
-                too_large.push(TooLarge { key, bytes });
-                continue;
-            }
-            total += bytes;
             entries.insert(text, entry);
         }
-        check_limits(entries.len(), total)?;
+        let most = limits.bytes / PAGE_BYTES;
+        let pages = |key: &ResourceKey| entries.get(&*key_text(key)).map_or(0, Entry::pages);
+        let all = entries.values().map(Entry::pages).sum::<usize>();
+        if all > most
+            && let Some(small) = fit(resources, most, pages)
+        {
+            left_out.extend(
+                small
+                    .left_out
+                    .into_iter()
+                    .map(|key| (key, OverLimit::Bytes)),
+            );
+            let fits = sources(&small.resources).map(|(key, _)| key_text(&key));
+            let fits = fits.collect::<BTreeSet<_>>();
+            entries.retain(|key, _| fits.contains(&**key));
+        }
+        let held = entries.iter().filter(|(_, entry)| entry.holds);
+        let held = held.filter_map(|(key, _)| {
+            let why = OverLimit::Body;
+            parse_key(key).map(|key| LeftOut { key, why })
+        });
+        let left_out = left_out.into_iter().map(|(key, why)| LeftOut {
+            key: ResourceKey::Route(key),
+            why,
+        });
+        let left_out = left_out.chain(held).collect();
         let digests = entries
             .iter()
             .map(|(key, entry)| (key.clone(), entry.digest));
         let digests = Arc::new(Digests::new(digests.collect()));
-        Ok((Self { digests, entries }, too_large))
+        let entries = Arc::new(entries);
+        (Self { digests, entries }, left_out)
     }
 
     pub fn version(&self) -> Version {
@@ -108,99 +184,54 @@ impl EncodedSet {
         &self.digests
     }
 
+    pub(crate) fn entries(&self) -> &BTreeMap<Arc<str>, Entry> {
+        &self.entries
+    }
+
     /// The update that replaces whatever a dataplane holds.
-    pub fn full(&self) -> Vec<wire::Update> {
-        self.parts(None, self.entries.iter().collect(), Vec::new())
+    pub fn full(&self) -> Updates {
+        Updates::new(self.clone(), None)
     }
 
     /// The update from what a dataplane holds to this set: the full one if it holds nothing, and one without changes if it
     /// holds this set already, since that has to be acked too.
-    pub fn delta(&self, held: &Digests) -> Vec<wire::Update> {
-        if held.is_empty() {
-            return self.full();
-        }
-        let changed = self.entries.iter();
-        let changed = changed.filter(|(key, entry)| held.get(key) != Some(entry.digest));
-        let removals = held.keys().filter(|key| !self.entries.contains_key(*key));
-        let removals = removals.map(ToString::to_string).collect();
-        self.parts(Some(held.version()), changed.collect(), removals)
-    }
-
-    fn parts(
-        &self,
-        base: Option<Version>,
-        upserts: Vec<(&Arc<str>, &Entry)>,
-        removals: Vec<String>,
-    ) -> Vec<wire::Update> {
-        let mut parts = Parts {
-            base: base.map(Version::to_bytes),
-            version: self.version().to_bytes(),
-            done: Vec::new(),
-            bytes: 0,
-        };
-        for key in removals {
-            let length = key.len();
-            parts.room_for(length).removals.push(key);
-        }
-        for (key, entry) in upserts {
-            let resource = entry.encoded.resource(key);
-            let length = resource.encoded_len();
-            parts.room_for(length).upserts.push(resource);
-        }
-        parts.finish()
-    }
-}
-
-/// The parts of one update, the last of them still growing.
-struct Parts {
-    base: Option<Bytes>,
-    version: Bytes,
-    done: Vec<wire::Update>,
-    bytes: usize,
-}
-
-/// Most bytes that protobuf puts before one entry: its tag and its length.
-const FRAMING_BYTES: usize = 8;
-
-impl Parts {
-    /// The part that has room for an entry of `length` bytes.
-    fn room_for(&mut self, length: usize) -> &mut wire::Update {
-        let length = length + FRAMING_BYTES;
-        let full = self.bytes + length > PART_BYTES && self.bytes > 0;
-        self.bytes = if full { length } else { self.bytes + length };
-        if full || self.done.is_empty() {
-            self.done.push(wire::Update {
-                base: self.base.clone(),
-                version: self.version.clone(),
-                upserts: Vec::new(),
-                removals: Vec::new(),
-                more: true,
-            });
-        }
-        let last = self.done.len() - 1;
-        &mut self.done[last]
-    }
-
-    fn finish(mut self) -> Vec<wire::Update> {
-        // An update without changes is one part.
-        self.room_for(0).more = false;
-        self.done
+    pub fn delta(&self, held: &Arc<Digests>) -> Updates {
+        let base = (!held.is_empty()).then(|| held.clone());
+        Updates::new(self.clone(), base)
     }
 }
 
 impl Entry {
-    fn new(key: &str, source: Source) -> Self {
-        let encoded = match &source {
+    fn new(key: &str, source: Source, most_bytes: usize) -> Self {
+        let mut encoded = match &source {
             Source::Route(route) => encode::route(route),
             Source::Backend(backend) => encode::backend(backend),
             Source::Certificate(certificate) => encode::certificate(certificate),
         };
+        let holds = encoded.body.len() > most_bytes;
+        if holds {
+            encoded.body = Bytes::from_static(HOLD_BODY);
+        }
         let digest = Digest::of(&encoded.resource(key));
         Self {
             source,
             digest,
             encoded,
+            holds,
         }
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The message; it shares the body's bytes.
+    pub(crate) fn resource(&self, key: &str) -> wire::Resource {
+        self.encoded.resource(key)
+    }
+
+    fn pages(&self) -> usize {
+        self.encoded.body.len().div_ceil(PAGE_BYTES).max(1)
     }
 }
 
@@ -213,16 +244,6 @@ impl Encoded {
             body: self.body.clone(),
         }
     }
-}
-
-fn check_limits(count: usize, bytes: usize) -> Result<(), LimitExceeded> {
-    if count > MAX_RESOURCES {
-        return Err(LimitExceeded::Resources { count });
-    }
-    if bytes > MAX_SET_BYTES {
-        return Err(LimitExceeded::Bytes { bytes });
-    }
-    Ok(())
 }
 
 fn sources(resources: &Resources) -> impl Iterator<Item = (ResourceKey, Source)> + '_ {

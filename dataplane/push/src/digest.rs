@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -98,9 +99,11 @@ impl Digests {
         self.by_key.get(key).copied()
     }
 
-    /// The keys, in order.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.by_key.keys()
+    /// The keys behind this one, in order; all without one.
+    pub(crate) fn keys_after(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<str>> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.by_key.range::<str, _>((after, Bound::Unbounded));
+        behind.map(|(key, _)| key)
     }
 }
 

@@ -16,19 +16,22 @@ mod delta;
 mod digest;
 mod encode;
 mod fence;
+mod fit;
 mod greeting;
 mod key;
 mod redact;
 #[cfg(test)]
 mod samples;
+mod updates;
 mod verdict;
 
 pub use apply::{Applied, Held, Progress, Refused};
-pub use delta::{EncodedSet, LimitExceeded, TooLarge};
+pub use delta::{EncodedSet, LeftOut, OverLimit, SetLimits};
 pub use digest::{Digest, Digests, Version};
 pub use fence::{Fence, FenceVerdict};
 pub use greeting::{BadHello, Greeting};
 pub use key::parse_key;
+pub use updates::Updates;
 pub use verdict::{BadAnswer, Verdict, ack, nack};
 
 use tonic::transport::Channel;
@@ -73,6 +76,10 @@ pub const PART_BYTES: usize = 1 << 20;
 
 /// Most bytes of one body. A Kubernetes object is at most 1.5 MiB with its text; 10,000 endpoints are under 300 KB here.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// The body of a resource that is too large to be sent. Nothing can be read from it (it is a tag that protobuf does not have), and
+/// so it does what an unreadable body does: whoever has an accepted form of the resource serves that on.
+pub const HOLD_BODY: &[u8] = b"\xff";
 
 /// Most resources of a set: 20,000 routes, each with its own Service and certificate.
 pub const MAX_RESOURCES: usize = 60_000;

@@ -38,6 +38,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Scene {
     pub(super) api: Arc<FakeApi>,
+    pub(super) health: Arc<Health>,
     pub(super) address: SocketAddr,
     pub(super) ca: Material,
     pub(super) tls: watch::Sender<Option<Arc<ServerConfig>>>,
@@ -81,7 +82,7 @@ impl Scene {
             namespace: NAMESPACE.into(),
             name: "lease".into(),
         };
-        let (elector, standing) = Elector::new(&api.client(), &lease, identity, health);
+        let (elector, standing) = Elector::new(&api.client(), &lease, identity, health.clone());
         let (outputs, outputs_receiver) = watch::channel(None);
         let (deliveries_sender, deliveries) = watch::channel(Arc::default());
         let inputs = Inputs {
@@ -90,6 +91,7 @@ impl Scene {
             standing: standing.clone(),
             outputs: outputs_receiver,
             deliveries: deliveries_sender,
+            health: health.clone(),
             limits,
         };
         let stop = CancellationToken::new();
@@ -100,6 +102,7 @@ impl Scene {
         Self {
             server: tasks.spawn(server.run(listener)),
             api,
+            health,
             address,
             ca,
             tls,

@@ -107,28 +107,12 @@ async fn a_dataplane_that_comes_back_empty_has_taken_nothing() {
 }
 
 #[tokio::test]
-async fn rejections_and_what_is_left_out_are_delivered() {
+async fn rejections_are_delivered() {
     let scene = Scene::leader().await;
-    // About 18 bytes an endpoint: too large to be pushed.
-    let mut resources = backends([("a", 1), ("large", 65_535)]);
-    let large = resources.backends[&backend_key("large")].clone();
-    let mut endpoints = large.endpoints.clone();
-    endpoints.extend(large.endpoints.iter().map(|endpoint| {
-        let mut endpoint = *endpoint;
-        endpoint.address.set_ip([10, 0, 0, 2].into());
-        endpoint
-    }));
-    let large = route_table::Backend { endpoints };
-    resources
-        .backends
-        .insert(backend_key("large"), large.into());
-    scene.publish(1, resources);
+    scene.publish(1, backends([("a", 1)]));
     let mut dataplane = scene.dataplane("uid-1").await;
     dataplane.welcome().await;
-    assert_eq!(
-        sent_keys(&dataplane.update().await),
-        ["backend/default/a/1"]
-    );
+    dataplane.update().await;
     let mut ack = push::ack(&dataplane.held, &[]);
     ack.rejected.push(push::wire::Rejected {
         key: "backend/default/a/1".into(),
@@ -139,12 +123,8 @@ async fn rejections_and_what_is_left_out_are_delivered() {
     wait(|| !scene.deliveries.borrow().is_empty()).await;
     let delivery = scene.deliveries.borrow()["uid-1"].clone();
     assert!(!delivery.complete);
-    let reasons = ["a", "large"].map(|service| {
-        let key = ResourceKey::Backend(backend_key(service));
-        delivery.rejected[&key].clone()
-    });
-    assert_eq!(reasons[0], "no");
-    assert!(reasons[1].contains("at most"), "{}", reasons[1]);
+    let key = ResourceKey::Backend(backend_key("a"));
+    assert_eq!(delivery.rejected[&key], "no");
     scene.metric(&updates("full", "rejected", 1)).await;
 }
 
@@ -370,21 +350,4 @@ async fn many_streams_are_sent_one_encoding_and_all_take_it() {
     }
     wait(|| scene.deliveries.borrow().len() == 20).await;
     scene.metric("dataplanes_connected 20").await;
-}
-
-#[tokio::test]
-async fn a_set_that_is_too_large_leaves_the_one_before() {
-    let scene = Scene::leader().await;
-    scene.publish(1, backends([("a", 1)]));
-    let mut dataplane = scene.dataplane("uid-1").await;
-    dataplane.welcome().await;
-    dataplane.update().await;
-    dataplane.ack().await;
-    let names = (0..=push::MAX_RESOURCES).map(|index| format!("s{index}"));
-    let names = names.collect::<Vec<_>>();
-    scene.publish(2, backends(names.iter().map(|name| (&**name, 0))));
-    scene.metric("push_sets_refused_total 1").await;
-    scene.publish(3, backends([("b", 1)]));
-    let parts = dataplane.update().await;
-    assert_eq!(sent_keys(&parts), ["backend/default/b/1"]);
 }

@@ -10,7 +10,7 @@ use route_table::{
 use crate::closed::{self, Scope};
 use crate::decode::{self, FieldProblem, Place, Undecodable};
 use crate::key::parse_key;
-use crate::{clean, wire};
+use crate::{HOLD_BODY, clean, wire};
 
 /// Most bytes of an unknown feature's name that a reason repeats.
 const MAX_SHOWN_BYTES: usize = 64;
@@ -62,6 +62,11 @@ pub(super) fn read(resource: &wire::Resource, features: &[&str]) -> Content {
             ),
             closed: close(resource, scope),
         };
+    }
+    if resource.body == HOLD_BODY {
+        let reason = "is too large to be pushed".to_owned();
+        let closed = None;
+        return Content::Unreadable { reason, closed };
     }
     match decode(resource) {
         Ok(decoded) => Content::Accepted(decoded),

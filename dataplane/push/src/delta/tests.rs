@@ -1,24 +1,25 @@
 use std::num::NonZeroU16;
+use std::time::Duration;
 
-use proptest::prelude::*;
-use proptest::sample::{Index, subsequence};
+use prost::Message as _;
 use route_table::{
-    BackendKey, Endpoint, EndpointState, Hostname, PathMatch, PrivateKey, RouteTable,
+    BackendKey, Endpoint, EndpointState, NonUpgrade, PathMatch, PrivateKey, RouteKey, Rule,
+    Timeouts, WeightedBackend,
 };
 
 use super::*;
-use crate::samples::any_resources;
-use crate::{Greeting, Held, Progress, Verdict, ack};
+use crate::{Greeting, Held, PART_BYTES, Progress, ack};
 
 fn encode(resources: &Resources) -> EncodedSet {
-    let (set, too_large) = EncodedSet::encode(resources, &EncodedSet::empty()).unwrap();
-    assert_eq!(too_large, []);
+    let (set, left_out) = EncodedSet::encode(resources, &EncodedSet::empty());
+    assert_eq!(left_out, []);
     set
 }
 
 /// Takes an update whole.
 #[track_caller]
-fn apply(held: &mut Held, update: Vec<wire::Update>) {
+fn apply(held: &mut Held, update: impl IntoIterator<Item = wire::Update>) {
+    let update = update.into_iter().collect::<Vec<_>>();
     let last = update.len() - 1;
     for (index, part) in update.into_iter().enumerate() {
         let progress = held.receive(part).unwrap();
@@ -30,7 +31,8 @@ fn apply(held: &mut Held, update: Vec<wire::Update>) {
 fn connect(held: &mut Held, set: &EncodedSet) -> Vec<wire::Update> {
     let hello = held.hello("pod", "build").encode_to_vec();
     let hello = wire::Hello::decode(&hello[..]).unwrap();
-    set.delta(&Greeting::read(hello).unwrap().held)
+    let held = Greeting::read(hello).unwrap().held;
+    set.delta(&Arc::new(held)).collect()
 }
 
 fn backend(endpoints: u32) -> Arc<Backend> {
@@ -60,7 +62,7 @@ fn backends(count: usize, endpoints: u32) -> Resources {
 #[test]
 fn large_update_travels_in_parts_that_fit() {
     let set = encode(&backends(200, 1000));
-    let parts = set.full();
+    let parts = set.full().collect::<Vec<_>>();
     assert!(parts.len() > 2);
     for part in &parts {
         assert!(part.encoded_len() <= PART_BYTES + 100);
@@ -90,33 +92,132 @@ fn nothing_to_change_is_still_an_update() {
 }
 
 #[test]
-fn resource_too_large_is_left_out_and_named() {
+fn resource_that_grew_too_large_is_held_and_named() {
     let mut resources = backends(1, 1);
     let key = resources.backends.keys().next().unwrap().clone();
     let large = BackendKey {
         service: "large".into(),
         ..key
     };
+    resources.backends.insert(large.clone(), backend(2));
+    let before = encode(&resources);
+    let [mut by_delta, mut by_full] = [Held::default(), Held::default()];
+    for held in [&mut by_delta, &mut by_full] {
+        apply(held, before.full());
+    }
     resources.backends.insert(large.clone(), backend(100_000));
-    let (set, too_large) = EncodedSet::encode(&resources, &EncodedSet::empty()).unwrap();
-    assert_eq!(too_large.len(), 1);
-    assert_eq!(too_large[0].key, ResourceKey::Backend(large));
-    assert_eq!(set.digests().len(), 1);
+    let (set, left_out) = EncodedSet::encode(&resources, &before);
+    let named = LeftOut {
+        key: ResourceKey::Backend(large.clone()),
+        why: OverLimit::Body,
+    };
+    assert_eq!(left_out, [named]);
+    apply(&mut by_delta, set.delta(before.digests()));
+    // After a Nack, or from a controller that never saw it smaller.
+    let (restarted, _) = EncodedSet::encode(&resources, &EncodedSet::empty());
+    assert_eq!(restarted.version(), set.version());
+    apply(&mut by_full, restarted.full());
+    for held in [by_delta, by_full] {
+        assert_eq!(held.resources().backends[&large], backend(2));
+        let rejected = held.rejected().collect::<Vec<_>>();
+        let expected = ("backend/default/large/1", "is too large to be pushed");
+        assert_eq!(rejected, [expected]);
+    }
+    let mut later = Held::default();
+    apply(&mut later, set.full());
+    assert_eq!(later.resources(), &backends(1, 1));
+    resources.backends.insert(large, backend(3));
+    let (set, left_out) = EncodedSet::encode(&resources, &set);
+    assert_eq!(left_out, []);
+    let update = connect(&mut later, &set);
+    apply(&mut later, update);
+    assert_eq!(later.resources(), &resources);
 }
 
 #[test]
-fn set_too_large_is_refused() {
-    let refused = EncodedSet::encode(&backends(MAX_RESOURCES + 1, 0), &EncodedSet::empty());
-    let count = MAX_RESOURCES + 1;
-    assert_eq!(refused.unwrap_err(), LimitExceeded::Resources { count });
-    let bytes = MAX_SET_BYTES + 1;
-    assert_eq!(check_limits(1, bytes), Err(LimitExceeded::Bytes { bytes }));
+fn set_over_a_limit_loses_what_does_not_fit_and_nothing_else() {
+    let mut resources = backends(3, 1);
+    let keys = resources.backends.keys().cloned().collect::<Vec<_>>();
+    let hour = Duration::from_hours(1);
+    for (age, key) in (0..).zip(keys) {
+        let rule = Rule {
+            name: "0".into(),
+            matches: vec![PathMatch::prefix("/").unwrap()],
+            non_upgrade: NonUpgrade::Reject,
+            timeouts: Timeouts {
+                connect: hour,
+                handshake: hour,
+                read: hour,
+                send: hour,
+            },
+            backends: vec![WeightedBackend {
+                backend: key.clone(),
+                weight: 1,
+            }],
+        };
+        let route = Route {
+            created: Some(age),
+            hostnames: Vec::new(),
+            rules: vec![rule],
+        };
+        let key = RouteKey {
+            namespace: key.namespace,
+            name: key.service,
+        };
+        resources.routes.insert(key, route.into());
+    }
+    let none = EncodedSet::empty();
+    let check = |limits: SetLimits, why: OverLimit| {
+        let (set, left_out) = EncodedSet::encode_within(limits, &resources, &none);
+        let youngest = resources.routes.last_key_value().unwrap().0.clone();
+        let key = ResourceKey::Route(youngest);
+        assert_eq!(left_out, [LeftOut { key, why }]);
+        let mut held = Held::default();
+        apply(&mut held, set.full());
+        assert_eq!(held.resources().routes.len(), 2);
+        assert_eq!(held.resources().backends, backends(2, 1).backends);
+    };
+    let fits = SetLimits {
+        resources: 6,
+        bytes: 6 * PAGE_BYTES,
+        ..SetLimits::default()
+    };
+    let (_, left_out) = EncodedSet::encode_within(fits, &resources, &none);
+    assert_eq!(left_out, []);
+    let few = SetLimits {
+        resources: 5,
+        ..fits
+    };
+    check(few, OverLimit::Resources);
+    let small = SetLimits {
+        bytes: 6 * PAGE_BYTES - 1,
+        ..fits
+    };
+    check(small, OverLimit::Bytes);
+}
+
+#[test]
+fn a_set_of_the_limits_is_one_that_a_dataplane_takes() {
+    let pages = MAX_SET_BYTES / PAGE_BYTES;
+    assert!(pages >= MAX_RESOURCES, "many small resources fit");
+    let entry = |bytes| Entry {
+        source: Source::Backend(backend(0)),
+        digest: Digest::of(&wire::Resource::default()),
+        encoded: Encoded {
+            requires: Vec::new(),
+            body: vec![0; bytes].into(),
+        },
+        holds: false,
+    };
+    for bytes in [0, 1, PAGE_BYTES, PAGE_BYTES + 1] {
+        assert!(entry(bytes).pages() * PAGE_BYTES >= bytes.max(1));
+    }
 }
 
 #[test]
 fn unchanged_bytes_are_taken_over() {
     let first = encode(&backends(1, 3));
-    let (second, _) = EncodedSet::encode(&backends(1, 3), &first).unwrap();
+    let (second, _) = EncodedSet::encode(&backends(1, 3), &first);
     let body = |set: &EncodedSet| set.entries.values().next().unwrap().encoded.body.as_ptr();
     assert_eq!(body(&first), body(&second));
 }
@@ -137,7 +238,7 @@ fn canary_key_is_in_no_debug_output() {
         ..Resources::default()
     };
     let set = encode(&resources);
-    let update = set.full().remove(0);
+    let update = set.full().next().unwrap();
     let body = update.upserts[0].body.clone();
     let mut held = Held::default();
     let mut unfinished = Held::default();
@@ -176,129 +277,4 @@ fn assert_no_canary(shown: &str, canary: &[u8]) {
     }
 }
 
-/// What a table answers for everything that the resources name.
-fn served(table: &RouteTable, resources: &Resources) -> Vec<String> {
-    let mut served = Vec::new();
-    let rules = || resources.routes.values().flat_map(|route| &route.rules);
-    for name in [
-        "a.example.com",
-        "b.example.com",
-        "c.d.example.com",
-        "x.a.org",
-        "a.org",
-    ] {
-        let Some(host) = table.host(&Hostname::parse(name).unwrap()) else {
-            served.push(format!("{name} is not served"));
-            continue;
-        };
-        served.push(format!("{name} {:?} {:?}", host.pattern(), host.tls()));
-        for path in rules().flat_map(|rule| &rule.matches) {
-            let (PathMatch::Exact(path) | PathMatch::Prefix(path)) = path;
-            served.push(format!("{path} {:?}", host.find(path)));
-        }
-    }
-    for key in rules().flat_map(|rule| &rule.backends) {
-        served.push(format!("{key:?} {:?}", table.backend(&key.backend)));
-    }
-    for key in resources.certificates.keys() {
-        served.push(format!("{key} {:?}", table.certificate(key)));
-    }
-    served
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn deltas_lead_where_the_full_path_leads(
-        states in proptest::collection::vec((any_resources(), any::<bool>()), 1..8)
-    ) {
-        let mut by_delta = Held::default();
-        let mut table_by_delta = RouteTable::empty();
-        let mut table_by_full = RouteTable::empty();
-        let mut set = EncodedSet::empty();
-        for (resources, reconnects) in states {
-            let (next, _) = EncodedSet::encode(&resources, &set).unwrap();
-            let update = if reconnects {
-                connect(&mut by_delta, &next)
-            } else {
-                next.delta(set.digests())
-            };
-            apply(&mut by_delta, update);
-            let mut by_full = Held::default();
-            apply(&mut by_full, encode(&resources).full());
-            prop_assert_eq!(by_delta.resources(), &resources);
-            prop_assert_eq!(by_delta.resources(), by_full.resources());
-            prop_assert_eq!(by_delta.version(), by_full.version());
-            prop_assert_eq!(by_delta.version(), next.version());
-            let (table, rejected) = RouteTable::build(by_delta.resources(), &table_by_delta);
-            let (full, full_rejected) = RouteTable::build(by_full.resources(), &table_by_full);
-            prop_assert_eq!(&rejected, &full_rejected);
-            prop_assert_eq!(served(&table, &resources), served(&full, &resources));
-            prop_assert_eq!(table.generation(), full.generation());
-            let verdict = Verdict::from_ack(ack(&by_delta, &rejected)).unwrap();
-            let Verdict::Applied { version, .. } = verdict else { panic!("not an Ack") };
-            prop_assert_eq!(version, next.version());
-            (table_by_delta, table_by_full, set) = (table, full, next);
-        }
-    }
-
-    #[test]
-    fn old_and_partial_sets_are_brought_up_to_date(old in any_resources(), new in any_resources()) {
-        let mut held = Held::default();
-        apply(&mut held, encode(&old).full());
-        let set = encode(&new);
-        // A stream that broke after the first part leaves nothing behind.
-        let mut broken = connect(&mut held, &set).remove(0);
-        broken.more = true;
-        let _ = held.receive(broken).unwrap();
-        let update = connect(&mut held, &set);
-        apply(&mut held, update);
-        prop_assert_eq!(held.resources(), &new);
-        prop_assert_eq!(held.version(), set.version());
-    }
-
-    #[test]
-    fn order_of_the_resources_does_not_matter(
-        resources in any_resources(), order in subsequence((0..20).collect::<Vec<_>>(), 20).prop_shuffle()
-    ) {
-        let set = encode(&resources);
-        let mut update = set.full();
-        let upserts = &mut update[0].upserts;
-        let count = upserts.len();
-        upserts.sort_by_key(|resource| {
-            let index = set.entries.keys().position(|key| **key == *resource.key).unwrap();
-            order.get(index).copied()
-        });
-        prop_assert_eq!(upserts.len(), count);
-        let mut held = Held::default();
-        apply(&mut held, update);
-        prop_assert_eq!(held.version(), set.version());
-        prop_assert_eq!(held.resources(), &resources);
-    }
-
-    #[test]
-    fn a_changed_byte_is_noticed(
-        old in any_resources(), new in any_resources(), at in any::<Index>(), flip in 1_u8..
-    ) {
-        let mut held = Held::default();
-        apply(&mut held, encode(&old).full());
-        let (version, before) = (held.version(), held.resources().clone());
-        let set = encode(&new);
-        let mut bytes = set.delta(&Greeting::read(held.hello("", "")).unwrap().held)[0].encode_to_vec();
-        let at = at.index(bytes.len());
-        bytes[at] ^= flip;
-        let Ok(update) = wire::Update::decode(&bytes[..]) else { return Ok(()) };
-        match held.receive(update) {
-            // The change was in what means nothing, such as another spelling of `true`.
-            Ok(Progress::Applied(applied)) => {
-                prop_assert_eq!(applied.version, set.version());
-                prop_assert_eq!(held.resources(), &new);
-            }
-            Ok(Progress::Pending) | Err(_) => {
-                prop_assert_eq!(held.version(), version);
-                prop_assert_eq!(held.resources(), &before);
-            }
-        }
-    }
-}
+mod properties;

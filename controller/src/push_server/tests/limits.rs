@@ -1,0 +1,131 @@
+//! What is over a limit disturbs nobody else.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use push::{OverLimit, SetLimits};
+use route_table::{
+    Backend, NonUpgrade, PathMatch, ResourceKey, Resources, Route, RouteKey, Rule, Timeouts,
+};
+
+use super::super::Limits;
+use super::scene::{Dataplane, Scene, backend_key, backends, limits, sent_keys, wait};
+
+fn left_out(reason: &str, count: usize) -> String {
+    format!(r#"push_left_out_resources{{reason="{reason}"}} {count}"#)
+}
+
+#[tokio::test]
+async fn what_grew_too_large_is_served_on_as_it_was_and_named() {
+    let scene = Scene::leader().await;
+    let small = backends([("a", 1), ("large", 2)]);
+    scene.publish(1, small.clone());
+    let mut dataplane = scene.dataplane("uid-1").await;
+    dataplane.welcome().await;
+    dataplane.update().await;
+    dataplane.ack().await;
+    let mut resources = backends([("a", 2), ("large", 65_535)]);
+    let large = resources.backends.get_mut(&backend_key("large")).unwrap();
+    let mut endpoints = large.endpoints.clone();
+    endpoints.extend(large.endpoints.iter().map(|endpoint| {
+        let mut endpoint = *endpoint;
+        endpoint.address.set_ip([10, 0, 0, 2].into());
+        endpoint
+    }));
+    // About 18 bytes an endpoint: more than a body may have.
+    *large = Backend { endpoints }.into();
+    scene.publish(2, resources);
+    dataplane.update().await;
+    dataplane.ack().await;
+    assert_eq!(
+        *dataplane.held.resources(),
+        backends([("a", 2), ("large", 2)])
+    );
+    wait(|| scene.deliveries.borrow()["uid-1"].sequence == 2).await;
+    let delivery = scene.deliveries.borrow()["uid-1"].clone();
+    let key = ResourceKey::Backend(backend_key("large"));
+    let named = delivery.left_out.iter().collect::<Vec<_>>();
+    assert_eq!(named, [(&key, &OverLimit::Body)]);
+    scene.metric(&left_out("too_large", 1)).await;
+    let warning = "push: 1 resources are over a limit; their routes are not Programmed";
+    assert_eq!(scene.health.warnings(), [warning]);
+    scene.publish(3, small.clone());
+    dataplane.update().await;
+    dataplane.ack().await;
+    assert_eq!(*dataplane.held.resources(), small);
+    wait(|| scene.deliveries.borrow()["uid-1"].left_out.is_empty()).await;
+    scene.metric(&left_out("too_large", 0)).await;
+    assert!(scene.health.warnings().is_empty());
+}
+
+#[tokio::test]
+async fn one_namespace_that_fills_the_push_stops_nobody_else() {
+    let scene = Scene::with(Limits {
+        set: SetLimits {
+            resources: 20,
+            ..SetLimits::default()
+        },
+        ..limits()
+    });
+    let scene = scene.await.lead().await;
+    let mut all = routes("modest", 5, 100..101);
+    all.routes.extend(routes("greedy", 5, 0..20).routes);
+    scene.publish(1, all.clone());
+    let mut dataplane = scene.dataplane("uid-1").await;
+    dataplane.welcome().await;
+    dataplane.update().await;
+    dataplane.ack().await;
+    let kept = |dataplane: &Dataplane| dataplane.held.resources().routes.clone();
+    let mut expected = all.routes.clone();
+    let (youngest, _) = routes("greedy", 5, 19..20).routes.pop_first().unwrap();
+    expected.remove(&youngest);
+    assert_eq!(kept(&dataplane), expected);
+    wait(|| !scene.deliveries.borrow().is_empty()).await;
+    let missing = scene.deliveries.borrow()["uid-1"].left_out.clone();
+    let named = missing.iter().collect::<Vec<_>>();
+    let youngest = ResourceKey::Route(youngest);
+    assert_eq!(named, [(&youngest, &OverLimit::Resources)]);
+    scene.metric(&left_out("too_many_resources", 1)).await;
+    assert_eq!(scene.health.warnings().len(), 1);
+    // The others change as ever.
+    all.routes.extend(routes("modest", 6, 100..101).routes);
+    expected.extend(routes("modest", 6, 100..101).routes);
+    scene.publish(2, all);
+    let parts = dataplane.update().await;
+    assert_eq!(sent_keys(&parts), ["route/modest/r100"]);
+    assert_eq!(kept(&dataplane), expected);
+}
+
+/// Routes of a namespace, as old as their numbers say.
+fn routes(namespace: &str, read_hours: u64, numbers: Range<i64>) -> Resources {
+    let second = Duration::from_secs(1);
+    let rule = Rule {
+        name: "0".into(),
+        matches: vec![PathMatch::prefix("/").unwrap()],
+        non_upgrade: NonUpgrade::Reject,
+        backends: Vec::new(),
+        timeouts: Timeouts {
+            connect: second,
+            handshake: second,
+            read: Duration::from_hours(read_hours),
+            send: second,
+        },
+    };
+    let route = |number| {
+        let key = RouteKey {
+            namespace: namespace.into(),
+            name: format!("r{number}").into(),
+        };
+        let route = Route {
+            created: Some(number),
+            hostnames: Vec::new(),
+            rules: vec![rule.clone()],
+        };
+        (key, Arc::new(route))
+    };
+    Resources {
+        routes: numbers.map(route).collect(),
+        ..Resources::default()
+    }
+}

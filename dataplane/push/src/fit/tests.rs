@@ -1,0 +1,190 @@
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use route_table::{Backend, BackendKey, NonUpgrade, PathMatch, Rule, Timeouts, WeightedBackend};
+
+use super::*;
+
+fn route_key(namespace: &str, name: &str) -> RouteKey {
+    RouteKey {
+        namespace: namespace.into(),
+        name: name.into(),
+    }
+}
+
+fn backend_key(name: &str) -> BackendKey {
+    BackendKey {
+        namespace: "shared".into(),
+        service: name.into(),
+        port: NonZeroU16::MIN,
+    }
+}
+
+/// A route of this age that refers to these backends.
+fn route(created: Option<i64>, backends: &[&str]) -> Arc<Route> {
+    let second = Duration::from_secs(1);
+    let backends = backends.iter().map(|name| WeightedBackend {
+        backend: backend_key(name),
+        weight: 1,
+    });
+    Arc::new(Route {
+        created,
+        hostnames: Vec::new(),
+        rules: vec![Rule {
+            name: "0".into(),
+            matches: vec![PathMatch::prefix("/").unwrap()],
+            non_upgrade: NonUpgrade::Reject,
+            backends: backends.collect(),
+            timeouts: Timeouts {
+                connect: second,
+                handshake: second,
+                read: second,
+                send: second,
+            },
+        }],
+    })
+}
+
+/// Routes by namespace and name, each with its age and its backends, and all these backends.
+fn resources(routes: &[(&str, &str, i64, &[&str])]) -> Resources {
+    let empty = Arc::new(Backend {
+        endpoints: Vec::new(),
+    });
+    let mut resources = Resources::default();
+    for (namespace, name, created, backends) in routes {
+        let route = route(Some(*created), backends);
+        resources.routes.insert(route_key(namespace, name), route);
+        let backends = backends
+            .iter()
+            .map(|name| (backend_key(name), empty.clone()));
+        resources.backends.extend(backends);
+    }
+    resources
+}
+
+#[track_caller]
+fn check(resources: &Resources, most: usize, left_out: &[&str], backends: &[&str]) {
+    let fitted = fit(resources, most, |_| 1).unwrap();
+    let names = fitted.left_out.iter().map(ToString::to_string);
+    assert_eq!(names.collect::<Vec<_>>(), left_out);
+    let kept = fitted.resources.backends.keys();
+    let kept = kept.map(|key| key.service.to_string());
+    assert_eq!(kept.collect::<Vec<_>>(), backends);
+    let routes = resources.routes.len() - left_out.len();
+    assert_eq!(fitted.resources.routes.len(), routes);
+}
+
+#[test]
+fn what_fits_is_left_alone() {
+    let all = resources(&[("a", "x", 1, &["s"]), ("b", "y", 2, &["s"])]);
+    assert!(fit(&all, 3, |_| 1).is_none());
+    assert!(fit(&all, 2, |_| 1).is_some());
+}
+
+#[test]
+fn the_youngest_routes_of_who_uses_most_go_with_what_only_they_need() {
+    let all = resources(&[
+        ("greedy", "z-oldest", 1, &["own", "common"]),
+        ("greedy", "b", 20, &["of-b", "common"]),
+        ("greedy", "a-youngest", 30, &["of-a", "own"]),
+        ("modest", "younger-than-all", 99, &["common"]),
+    ]);
+    // Four routes and four backends.
+    check(&all, 7, &["greedy/a-youngest"], &["common", "of-b", "own"]);
+    check(
+        &all,
+        5,
+        &["greedy/a-youngest", "greedy/b"],
+        &["common", "own"],
+    );
+}
+
+#[test]
+fn one_more_route_of_who_uses_most_is_the_one_that_goes() {
+    let mut routes = vec![("modest", "a", 50, &["m"][..]), ("modest", "b", 60, &["m"])];
+    let names = (0..10).map(|index| format!("r{index}")).collect::<Vec<_>>();
+    for (name, age) in names.iter().zip(0..) {
+        routes.push(("greedy", name, age, &["g"]));
+    }
+    let before = fit(&resources(&routes), 10, |_| 1).unwrap();
+    routes.push(("greedy", "another", 100, &["g"]));
+    let after = fit(&resources(&routes), 10, |_| 1).unwrap();
+    assert_eq!(before.resources, after.resources);
+    assert_eq!(after.left_out.len(), before.left_out.len() + 1);
+}
+
+#[test]
+fn a_route_of_unknown_age_counts_as_the_youngest() {
+    let mut all = resources(&[("a", "x", i64::MAX, &[]), ("a", "y", i64::MAX, &[])]);
+    let unknown = route(None, &[]);
+    all.routes.insert(route_key("a", "b"), unknown);
+    check(&all, 2, &["a/b"], &[]);
+}
+
+#[test]
+fn what_no_route_needs_goes_first() {
+    let mut all = resources(&[("a", "x", 1, &["s"])]);
+    let unused = resources(&[("a", "y", 1, &["unused"])]).backends;
+    all.backends.extend(unused);
+    check(&all, 2, &[], &["s"]);
+}
+
+fn any_world() -> impl Strategy<Value = Resources> {
+    let names = prop::sample::select(&["a", "b", "c", "d", "e"][..]);
+    let key = (prop::sample::select(&["n", "o", "p"][..]), names.clone());
+    let made = (option::of(0..4_i64), vec(names, 0..4));
+    btree_map(key, made, 0..12).prop_map(|routes| {
+        let mut all = Resources::default();
+        for ((namespace, name), (created, backends)) in routes {
+            let needed = resources(&[(namespace, name, 0, &backends)]);
+            all.backends.extend(needed.backends);
+            let key = route_key(namespace, name);
+            all.routes.insert(key, route(created, &backends));
+        }
+        all
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_left_fits_and_is_whole_and_fair(all in any_world(), most in 0..12_usize) {
+        let cost = |key: &ResourceKey| match key {
+            ResourceKey::Route(_) => 1,
+            ResourceKey::Backend(_) | ResourceKey::Certificate(_) => 2,
+        };
+        let Some(Fitted { resources: kept, left_out }) = fit(&all, most, cost) else {
+            prop_assert!(keys(&all).map(|key| cost(&key)).sum::<usize>() <= most);
+            return Ok(());
+        };
+        prop_assert!(keys(&kept).map(|key| cost(&key)).sum::<usize>() <= most);
+        // Every route is kept with all that it needs, or named.
+        for (key, route) in &all.routes {
+            prop_assert_ne!(kept.routes.contains_key(key), left_out.contains(key));
+            let whole = needs(key, route).iter().all(|needed| keys(&kept).any(|key| key == *needed));
+            prop_assert!(whole || left_out.contains(key));
+        }
+        let namespaces = all.routes.keys().map(|key| &key.namespace).collect::<BTreeSet<_>>();
+        for namespace in &namespaces {
+            let of = |key: &RouteKey| key.namespace == **namespace;
+            let routes = || all.routes.iter().filter(|(key, _)| of(key));
+            let uses = routes().flat_map(|(key, route)| needs(key, route)).collect::<BTreeSet<_>>();
+            let uses = uses.iter().map(cost).sum::<usize>();
+            if uses * namespaces.len() <= most {
+                prop_assert!(!left_out.iter().any(of), "{namespace} is within its share");
+            }
+            // Nobody goes before a younger one of the same namespace.
+            let age = |key: &RouteKey| {
+                let created = all.routes[key].created;
+                (created.is_none(), created, key.clone())
+            };
+            let youngest_kept = kept.routes.keys().filter(|key| of(key)).map(age).max();
+            let oldest_gone = left_out.iter().filter(|key| of(key)).map(age).min();
+            if let (Some(kept), Some(gone)) = (youngest_kept, oldest_gone) {
+                prop_assert!(kept < gone);
+            }
+        }
+    }
+}
