@@ -12,7 +12,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -27,9 +27,11 @@ use super::service::Calls;
 /// What a call needs to know of its connection, and tells it.
 #[derive(Debug)]
 pub(super) struct Progress {
+    /// Cancelled when a call has come.
+    pub(super) called: CancellationToken,
     /// Cancelled when a token was accepted.
     pub(super) proven: CancellationToken,
-    /// Cancelled when the stream is over and the connection may end.
+    /// Cancelled when the stream is over, or the call refused, and the connection may end.
     pub(super) over: CancellationToken,
 }
 
@@ -48,7 +50,9 @@ where
 
 /// Serves a connection to its end.
 pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: IpAddr) {
+    let began = Instant::now();
     let progress = Arc::new(Progress {
+        called: CancellationToken::new(),
         proven: CancellationToken::new(),
         over: CancellationToken::new(),
     });
@@ -61,14 +65,21 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: IpAddr) {
     };
     let served = async {
         let admission = shared.gate.enter(peer)?;
-        let tls = handshake(&shared, tcp).await?;
-        let calls = Calls {
-            shared: shared.clone(),
-            peer,
-            admission: Mutex::new(Some(admission)),
-            progress: progress.clone(),
+        let evicted = admission.evicted.clone();
+        let served = async {
+            let tls = handshake(&shared, tcp, began).await?;
+            let calls = Calls {
+                shared: shared.clone(),
+                peer,
+                admission: Mutex::new(Some(admission)),
+                progress: progress.clone(),
+            };
+            speak(&shared, tls, calls, &progress, began).await
         };
-        speak(&shared, tls, calls, &progress).await
+        tokio::select! {
+            served = served => served,
+            () = evicted.cancelled() => Err(Refusal::Evicted),
+        }
     };
     let served = tokio::select! {
         served = served => served,
@@ -80,14 +91,18 @@ pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: IpAddr) {
     }
 }
 
-async fn handshake(shared: &Shared, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Refusal> {
+async fn handshake(
+    shared: &Shared,
+    tcp: TcpStream,
+    began: Instant,
+) -> Result<TlsStream<TcpStream>, Refusal> {
     let config = shared.tls.borrow().clone().ok_or(Refusal::NoCertificate)?;
     // Answers are small, and each is waited for.
     let accepting = match tcp.set_nodelay(true) {
         Ok(()) => TlsAcceptor::from(config).accept(tcp),
         Err(_) => return Err(Refusal::Handshake),
     };
-    let accepted = timeout(shared.limits.handshake, accepting).await;
+    let accepted = timeout_at(began + shared.limits.arrival, accepting).await;
     let accepted = accepted.map_err(|_| Refusal::HandshakeTimeout)?;
     accepted.map_err(|error| Refusal::of_handshake(&error))
 }
@@ -97,6 +112,7 @@ async fn speak(
     tls: TlsStream<TcpStream>,
     calls: Calls,
     progress: &Progress,
+    began: Instant,
 ) -> Result<(), Refusal> {
     let limits = &shared.limits;
     let calls = push::server(calls);
@@ -114,13 +130,16 @@ async fn speak(
         .keep_alive_timeout(limits.pong);
     let mut connection = pin!(http.serve_connection(TokioIo::new(tls), service));
 
-    let in_time = timeout(limits.proof, progress.proven.cancelled());
-    let served = tokio::select! {
-        ended = connection.as_mut() => return ended.map_err(|_| Refusal::Http),
-        proven = in_time => proven,
+    let proved = async {
+        let called = timeout_at(began + limits.arrival, progress.called.cancelled());
+        called.await.map_err(|_| Refusal::NoCall)?;
+        let proven = timeout_at(began + limits.proof, progress.proven.cancelled());
+        proven.await.map_err(|_| Refusal::ProofTimeout)
     };
-    if served.is_err() {
-        return Err(Refusal::ProofTimeout);
+    tokio::select! {
+        ended = connection.as_mut() => return ended.map_err(|_| Refusal::Http),
+        proved = proved => proved?,
+        () = progress.over.cancelled() => {}
     }
     tokio::select! {
         // How it broke, the stream says.

@@ -22,13 +22,13 @@ pub struct Limits {
     pub set: SetLimits,
     /// Connections at a time, each with one stream. A dataplane has one, so this is the size of the largest installation.
     pub connections: usize,
-    /// Of those, connections that have not proved who they are.
+    /// Of those, connections that have not proved who they are; one more ends one of them.
     pub unproven: usize,
     /// Of those, from one address, so that one stranger cannot take all. Several dataplanes may share the host's network.
     pub unproven_per_address: usize,
-    /// From the accepted connection to the end of the TLS handshake.
-    pub handshake: Duration,
-    /// From there to a token that was accepted; a review may take 10 s.
+    /// From the accepted connection to the call with its token: TLS and one request. A dataplane gives up dialling after as long.
+    pub arrival: Duration,
+    /// From the accepted connection to a token that was accepted: what is left after `arrival` is for the review, at most 10 s.
     pub proof: Duration,
     /// From there to the Hello.
     pub hello: Duration,
@@ -53,7 +53,7 @@ impl Default for Limits {
             connections: 1024,
             unproven: 256,
             unproven_per_address: 32,
-            handshake: Duration::from_secs(10),
+            arrival: Duration::from_secs(5),
             proof: Duration::from_secs(15),
             hello: Duration::from_secs(10),
             part: Duration::from_secs(30),

@@ -26,6 +26,10 @@ pub(super) enum Refusal {
     Handshake,
     #[error("the peer does not speak HTTP/2, or broke off")]
     Http,
+    #[error("the connection made room for one of another address")]
+    Evicted,
+    #[error("no call came in time")]
+    NoCall,
     #[error("no token was accepted in time")]
     ProofTimeout,
     #[error("not the leader")]
@@ -60,6 +64,8 @@ impl Refusal {
             Self::CertificateNotAccepted => "certificate_not_accepted",
             Self::Handshake => "handshake",
             Self::Http => "http",
+            Self::Evicted => "evicted",
+            Self::NoCall => "no_call",
             Self::ProofTimeout => "proof_timeout",
             Self::NotLeader => "not_leader",
             Self::SecondStream => "second_stream",
@@ -80,6 +86,8 @@ impl Refusal {
             | Self::CertificateNotAccepted
             | Self::Handshake
             | Self::Http
+            | Self::Evicted
+            | Self::NoCall
             | Self::ProofTimeout
             | Self::NotLeader => Status::unavailable(self.to_string()),
         }

@@ -39,7 +39,12 @@ impl Push for Calls {
         &self,
         request: Request<Streaming<FromDataplane>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
+        self.progress.called.cancel();
         let begun = self.begin(request).await;
+        if begun.is_err() && !self.progress.proven.is_cancelled() {
+            // Who was refused has nothing more to say here, and others need the room.
+            self.progress.over.cancel();
+        }
         begun.map(Response::new).map_err(|refusal| {
             self.shared.metrics.refused(&refusal);
             tracing::debug!(peer = %self.peer, reason = %refusal, "a call to the push server was refused");
@@ -66,7 +71,9 @@ impl Calls {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let mut admission = admission.take().ok_or(Refusal::SecondStream)?;
-        admission.prove();
+        if !admission.prove() {
+            return Err(Refusal::Evicted);
+        }
         self.progress.proven.cancel();
 
         let (outbound, mut messages) = mpsc::channel(PARTS_AHEAD);
