@@ -5,18 +5,22 @@
 //! dataplane works and says how stale it is. What a stream taught (the set that is held, the term of the last leader) outlives
 //! it, so that the next one begins with a delta and no old leader is followed again.
 
+mod apply;
 mod dial;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use push::{Fence, Held, Version};
-use route_table::{Rejected, RouteTable};
+use push::{Fence, Held};
+use route_table::RouteTable;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use apply::Built;
 pub use dial::{ControllerAddress, ControllerAddressError};
 use session::{Ended, NotFollowed};
 
@@ -151,18 +155,15 @@ impl Receiver {
         });
     }
 
-    /// Builds the table from what is held and swaps it in; what the table refused is for the Ack.
-    fn swap(&mut self, version: Version) -> Vec<Rejected> {
-        let previous = self.tables.borrow().clone();
-        let (table, rejected) = RouteTable::build(self.held.resources(), &previous);
-        if table.generation() != previous.generation() {
-            tracing::debug!(generation = table.generation(), %version, "new table");
-            self.tables.send_replace(Arc::new(table));
+    /// Swaps in what was built.
+    fn swap(&mut self, built: Built) {
+        let Built { table, rejected } = built;
+        if let Some(table) = table {
+            tracing::debug!(generation = table.generation(), version = %self.held.version(), "new table");
+            self.tables.send_replace(table);
         }
-        let count = rejected.len() + self.held.rejected().count();
         self.link
-            .send_if_modified(|link| std::mem::replace(&mut link.rejected, count) != count);
-        rejected
+            .send_if_modified(|link| std::mem::replace(&mut link.rejected, rejected) != rejected);
     }
 }
 

@@ -4,6 +4,7 @@
 //! swapped before the Ack leaves, so that `Programmed` never runs ahead of what is served.
 
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -12,16 +13,18 @@ use futures_util::stream::unfold;
 use push::wire::from_controller::Message as FromController;
 use push::wire::from_dataplane::Message as FromDataplane;
 use push::wire::{self, Update};
-use push::{Applied, Fence, FenceVerdict, Progress};
+use push::{Fence, FenceVerdict};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status};
 use zeroize::Zeroizing;
 
 use super::Receiver;
+use super::apply::{self, Step};
 use super::dial::{self, DialError};
 
 /// From the open channel to the leader's Welcome; the controller asks the API server about our token in between.
@@ -154,8 +157,13 @@ impl Receiver {
                 Ok(None) => return "the controller ended it".into(),
                 Err(status) => return status.message().to_owned(),
             };
-            let Some(message) = self.answer(update) else {
-                continue;
+            let message = match self.answer(update).await {
+                Ok(Some(message)) => message,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "applying an update failed; the last table is served on");
+                    return "an update could not be applied".into();
+                }
             };
             if answers
                 .send(wire::FromDataplane {
@@ -169,21 +177,30 @@ impl Receiver {
         }
     }
 
-    /// Applies one part of an update; the answer, if one is due.
-    fn answer(&mut self, update: Update) -> Option<FromDataplane> {
-        let version = update.version.clone();
-        match self.held.receive(update) {
-            Ok(Progress::Pending) => None,
-            Ok(Progress::Applied(Applied { version, changed })) => {
-                let rejected = self.swap(version);
-                tracing::debug!(%version, changed, rejected = rejected.len(), "update applied");
-                Some(FromDataplane::Ack(push::ack(&self.held, &rejected)))
+    /// Applies one part of an update; the answer, if one is due. Meanwhile the worker goes on with its sockets, and HTTP/2 with its
+    /// pings. The next part is not looked at before this one is done.
+    pub(super) async fn answer(
+        &mut self,
+        update: Update,
+    ) -> Result<Option<FromDataplane>, JoinError> {
+        let mut held = mem::take(&mut self.held);
+        let previous = self.tables.borrow().clone();
+        let applying = spawn_blocking(move || {
+            let step = apply::apply(&mut held, update, &previous);
+            (held, step)
+        });
+        // If it fails, nothing is held any more and the next stream brings everything; the table is served on.
+        let (held, step) = applying.await?;
+        self.held = held;
+        Ok(match step {
+            Step::Pending => None,
+            Step::Applied { built, ack } => {
+                // Before the Ack: what was acknowledged is served.
+                self.swap(built);
+                Some(FromDataplane::Ack(ack))
             }
-            Err(refused) => {
-                tracing::error!(%refused, "the controller sent an update that cannot be applied; the last table is served on");
-                Some(FromDataplane::Nack(push::nack(&version, &refused)))
-            }
-        }
+            Step::Refused(nack) => Some(FromDataplane::Nack(nack)),
+        })
     }
 }
 
