@@ -70,7 +70,8 @@ pub enum CertificateResource {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKey,
     },
-    /// The Secret is there but cannot be used: who has its last good form serves on, who has none fails the handshake.
+    /// The Secret is there but cannot be used: who has its last good form serves on, who has none fails the handshake and says so
+    /// ([`Invalid::NothingToHold`](crate::Invalid)).
     Hold,
 }
 

@@ -61,6 +61,10 @@ pub enum Invalid {
     TooManyEndpoints { count: usize },
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    #[error(
+        "no usable form of it was received yet; handshakes that need it fail until its Secret holds one"
+    )]
+    NothingToHold,
 }
 
 /// A certificate as it was accepted, beside the resource that it was made from.
@@ -273,7 +277,14 @@ fn accept_certificates(
     for (key, resource) in resources {
         let held = previous.certificates.get(key).cloned();
         let taken = match (&**resource, held) {
-            (CertificateResource::Hold, held) => held,
+            (CertificateResource::Hold, Some(held)) => Some(held),
+            (CertificateResource::Hold, None) => {
+                rejected.push(Rejected {
+                    key: ResourceKey::Certificate(key.clone()),
+                    reason: Invalid::NothingToHold,
+                });
+                None
+            }
             (_, Some(held))
                 if Arc::ptr_eq(&held.resource, resource) || held.resource == *resource =>
             {

@@ -21,8 +21,9 @@ use proptest::sample::{select, subsequence};
 use proptest::test_runner::{Config, TestRunner};
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, HostPattern,
-    HostTls, Hostname, Invalid, MAX_ENDPOINTS, NonUpgrade, PathMatch, PrivateKey, ResourceKey,
-    Resources, Route, RouteHostname, RouteKey, RouteTable, Rule, Timeouts, WeightedBackend,
+    HostTls, Hostname, Invalid, MAX_ENDPOINTS, NonUpgrade, PathMatch, PrivateKey, Rejected,
+    ResourceKey, Resources, Route, RouteHostname, RouteKey, RouteTable, Rule, Timeouts,
+    WeightedBackend,
 };
 
 const HOSTNAMES: [&str; 5] = [
@@ -229,7 +230,7 @@ fn a_rejected_resource_keeps_its_last_form() {
 }
 
 #[test]
-fn a_held_certificate_keeps_its_last_form_without_a_rejection() {
+fn a_held_certificate_keeps_its_last_form_and_is_rejected_only_without_one() {
     let resources = Resources {
         certificates: certificates(1),
         ..Resources::default()
@@ -240,8 +241,14 @@ fn a_held_certificate_keeps_its_last_form_without_a_rejection() {
         ..Resources::default()
     };
     let (fresh, rejected) = RouteTable::build(&hold, &RouteTable::empty());
-    assert_eq!(rejected, []);
+    let nothing_to_hold = Rejected {
+        key: ResourceKey::Certificate(key.clone()),
+        reason: Invalid::NothingToHold,
+    };
+    assert_eq!(rejected, [nothing_to_hold]);
     assert!(fresh.certificate(key).is_none());
+    let (_, again) = RouteTable::build(&hold, &fresh);
+    assert_eq!(again, rejected, "as long as it is so");
     let (before, _) = RouteTable::build(&resources, &RouteTable::empty());
     let (after, rejected) = RouteTable::build(&hold, &before);
     assert_eq!(rejected, []);
