@@ -54,10 +54,18 @@ pub struct Compiled {
     pub resources: Resources,
     /// Of every route of our class.
     pub statuses: BTreeMap<RouteKey, RouteStatus>,
-    /// The Secrets that routes of our class refer to: in a cluster, those that are to be read.
-    pub secrets: BTreeSet<ObjectKey>,
+    pub references: References,
     /// When a certificate's validity begins or ends next: no event tells, so compile again then.
     pub recheck_at: Option<Timestamp>,
+}
+
+/// What routes of our class refer to and may refer to, whether it is there or not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct References {
+    /// In a cluster, those that are to be read.
+    pub secrets: BTreeSet<ObjectKey>,
+    /// The changes of others, and of their EndpointSlices, cannot matter.
+    pub services: BTreeSet<ObjectKey>,
 }
 
 /// Compiles everything.
@@ -75,11 +83,14 @@ pub fn compile(snapshot: &Snapshot, config: &CompileConfig, now: Timestamp) -> C
     Compiled {
         resources: Resources {
             routes,
-            backends,
+            backends: backends.resources,
             certificates: certificates.resources,
         },
         statuses,
-        secrets: certificates.named,
+        references: References {
+            secrets: certificates.named,
+            services: backends.named,
+        },
         recheck_at: certificates.recheck_at,
     }
 }

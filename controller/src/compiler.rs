@@ -147,10 +147,10 @@ impl Compiler {
         let Compiled {
             resources,
             statuses,
-            secrets,
+            references,
             recheck_at,
         } = compiled;
-        let read = self.intake.refer(&secrets);
+        let read = self.intake.refer(references);
         self.read(read);
         let last = self.outputs.borrow().clone();
         if last.is_none() && !self.intake.is_read() {

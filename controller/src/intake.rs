@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::compile::References;
 use crate::decode::{Content, Item};
 use crate::observed::ObservedSender;
 use crate::secret_reader::Answer;
@@ -181,9 +182,11 @@ impl Intake {
         }
     }
 
-    /// Routes refer to these Secrets and no others. Returns those to read now.
-    pub(crate) fn refer(&mut self, keys: &BTreeSet<ObjectKey>) -> Vec<ObjectKey> {
-        let Referenced { read, forget } = self.secrets.refer(keys);
+    /// Routes refer to these objects and no others. Returns the Secrets to read now.
+    pub(crate) fn refer(&mut self, references: References) -> Vec<ObjectKey> {
+        let References { secrets, services } = references;
+        self.store.refer_to_services(services);
+        let Referenced { read, forget } = self.secrets.refer(&secrets);
         for key in &forget {
             self.store.forget_secret(key);
         }

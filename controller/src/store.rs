@@ -2,13 +2,14 @@
 //!
 //! In: [`Object`]s as they come and go, in any order. Out: whether that changed anything, and a [`Snapshot`], owned and
 //! immutable. Nothing is derived here, with two exceptions. What no compile reads (managedFields, resourceVersion, our own
-//! conditions) is dropped on entry, so that its change is none. A Secret is parsed on entry, so that its key bytes live in one
+//! conditions) is dropped on entry, so that its change is none; neither is that of a Service that no route refers to. A Secret is parsed on entry, so that its key bytes live in one
 //! place and each certificate is parsed once.
 
 mod grant;
+mod relevance;
 mod secret;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 pub use grant::API_VERSION as GRANT_API_VERSION;
 pub use grant::{GrantFrom, GrantSpec, GrantTo, ReferenceGrant};
+use relevance::Relevant;
+pub(crate) use relevance::service_name;
 pub use secret::{Secret, SecretError};
 
 /// The namespace of an object that names none, as for kubectl.
@@ -80,6 +83,7 @@ pub enum SecretState {
 #[derive(Debug, Clone)]
 pub struct Store {
     objects: Snapshot,
+    relevant: Relevant,
 }
 
 /// All objects, as they were at one moment. A clone shares everything; it costs five reference counts.
@@ -106,7 +110,16 @@ impl Store {
             slices: Arc::default(),
             grants: Arc::default(),
         };
-        Self { objects }
+        Self {
+            objects,
+            relevant: Relevant::default(),
+        }
+    }
+
+    /// Routes refer to these Services and no others, so that the changes of others are told as none. A route that comes to refer to
+    /// another one is a change by itself; whoever compiles then says so here. Never told, all matter.
+    pub fn refer_to_services(&mut self, services: BTreeSet<ObjectKey>) {
+        self.relevant = Relevant::These(services);
     }
 
     /// Adds or replaces an object. Returns whether a compile could come out differently.
@@ -118,8 +131,15 @@ impl Store {
                 let state = SecretState::Present(secret);
                 put(&mut self.objects.secrets, key, state)
             }
-            Object::Service(service) => put(&mut self.objects.services, key, service),
-            Object::EndpointSlice(slice) => put(&mut self.objects.slices, key, slice),
+            Object::Service(service) => {
+                let matters = self.relevant.service(&key);
+                put(&mut self.objects.services, key, service) && matters
+            }
+            Object::EndpointSlice(slice) => {
+                let held = &mut self.objects.slices;
+                let matters = self.relevant.slices(&key, held, Some(&slice));
+                put(held, key, slice) && matters
+            }
             Object::ReferenceGrant(_, grant) => put(&mut self.objects.grants, key, grant),
         }
     }
@@ -129,8 +149,12 @@ impl Store {
         let key = reference.key();
         match reference.kind {
             Kind::WebSocketRoute => take(&mut self.objects.routes, &key),
-            Kind::Service => take(&mut self.objects.services, &key),
-            Kind::EndpointSlice => take(&mut self.objects.slices, &key),
+            Kind::Service => take(&mut self.objects.services, &key) && self.relevant.service(&key),
+            Kind::EndpointSlice => {
+                let held = &mut self.objects.slices;
+                let matters = self.relevant.slices(&key, held, None);
+                take(held, &key) && matters
+            }
             Kind::ReferenceGrant => take(&mut self.objects.grants, &key),
             Kind::Secret => match self.objects.unlisted {
                 UnlistedSecrets::Absent => take(&mut self.objects.secrets, &key),

@@ -17,10 +17,7 @@ use route_table::{Backend, BackendKey, Endpoint, EndpointState};
 use super::addresses::{OffLimits, Refused};
 use super::draft::Draft;
 use super::{CompileConfig, Finding, Reason};
-use crate::store::{ObjectKey, Snapshot};
-
-/// The label by which a slice belongs to a Service.
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+use crate::store::{ObjectKey, Snapshot, service_name};
 
 /// Values of `appProtocol` that are something else than HTTP/1.1 without TLS. Others are names without meaning here.
 const UNSUPPORTED_PROTOCOLS: [&str; 8] = [
@@ -41,6 +38,14 @@ struct Resolved {
     problems: Vec<(Reason, String)>,
 }
 
+/// What the backends come to.
+#[derive(Debug, Default)]
+pub(super) struct Backends {
+    pub(super) resources: BTreeMap<BackendKey, Arc<Backend>>,
+    /// Every Service whose slices matter: those that a route names, whether they are there or not, and our own.
+    pub(super) named: BTreeSet<ObjectKey>,
+}
+
 /// Slices by namespace and Service.
 type Slices<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>;
 
@@ -49,11 +54,11 @@ pub(super) fn resolve(
     snapshot: &Snapshot,
     drafts: &mut [Draft],
     config: &CompileConfig,
-) -> BTreeMap<BackendKey, Arc<Backend>> {
+) -> Backends {
     let slices = by_service(snapshot);
     let off_limits = OffLimits::new(config, own_addresses(&slices, config));
     let mut resolved = BTreeMap::new();
-    let mut backends = BTreeMap::new();
+    let mut resources = BTreeMap::new();
     for draft in drafts {
         let served = draft.is_served();
         for (field, key) in &draft.backend_refs {
@@ -67,18 +72,29 @@ pub(super) fn resolve(
                 draft.findings.push(Finding::new(*reason, field, text));
             }
             if let Some(backend) = resolved.backend.as_ref().filter(|_| served) {
-                backends.insert(key.clone(), backend.clone());
+                resources.insert(key.clone(), backend.clone());
             }
         }
     }
-    backends
+    // Not a route's, but what they are decides which of a route's addresses are refused.
+    let own = config.own_services.iter().cloned();
+    Backends {
+        resources,
+        named: resolved.keys().map(object).chain(own).collect(),
+    }
+}
+
+fn object(key: &BackendKey) -> ObjectKey {
+    ObjectKey {
+        namespace: key.namespace.clone(),
+        name: key.service.clone(),
+    }
 }
 
 fn by_service(snapshot: &Snapshot) -> Slices<'_> {
     let mut slices = Slices::new();
     for (key, slice) in snapshot.slices() {
-        let labels = slice.metadata.labels.as_ref();
-        if let Some(service) = labels.and_then(|labels| labels.get(SERVICE_LABEL)) {
+        if let Some(service) = service_name(slice) {
             slices
                 .entry((&key.namespace, service))
                 .or_default()
@@ -106,10 +122,7 @@ fn resolve_backend(
     key: &BackendKey,
     off_limits: &OffLimits<'_>,
 ) -> Resolved {
-    let object = ObjectKey {
-        namespace: key.namespace.clone(),
-        name: key.service.clone(),
-    };
+    let object = object(key);
     let Some(service) = snapshot.service(&object) else {
         let text = format!("Service {object} does not exist; create it, or correct the name");
         return problem(Reason::ServiceNotFound, text);

@@ -51,6 +51,13 @@ fn secret_key() -> ObjectKey {
     secret("1").reference.key()
 }
 
+fn to_the_secret() -> References {
+    References {
+        secrets: [secret_key()].into(),
+        ..References::default()
+    }
+}
+
 fn failure() -> Failure {
     Failure::Timeout(Duration::ZERO)
 }
@@ -131,8 +138,7 @@ fn the_gate_opens_when_all_kinds_are_listed_and_all_secrets_answered() {
         assert!(intake.take(&source, Event::Listed(Vec::new())).changed);
     }
     assert!(intake.is_listed());
-    let keys = [secret_key()].into();
-    assert_eq!(intake.refer(&keys), [secret_key()]);
+    assert_eq!(intake.refer(to_the_secret()), [secret_key()]);
     assert!(!intake.is_read());
     let answered = intake.answered(&secret_key(), Answer::Absent);
     assert!(answered.taken.changed);
@@ -142,7 +148,7 @@ fn the_gate_opens_when_all_kinds_are_listed_and_all_secrets_answered() {
 #[test]
 fn a_refusal_opens_the_gate_and_is_tried_again() {
     let mut intake = intake();
-    intake.refer(&[secret_key()].into());
+    intake.refer(to_the_secret());
     let failed = |refused| Answer::Failed {
         failure: failure(),
         refused,
@@ -158,7 +164,7 @@ fn a_secret_is_read_when_it_changes_and_withdrawn_when_it_is_deleted() {
     let mut intake = intake();
     let secrets = source(Kind::Secret);
     assert_eq!(intake.take(&secrets, Event::Applied(secret("1"))).read, []);
-    intake.refer(&[secret_key()].into());
+    intake.refer(to_the_secret());
     let read = || {
         let read = k8s_openapi::api::core::v1::Secret {
             metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
@@ -199,9 +205,9 @@ fn a_secret_is_read_when_it_changes_and_withdrawn_when_it_is_deleted() {
 #[test]
 fn what_nothing_refers_to_is_forgotten() {
     let mut intake = intake();
-    intake.refer(&[secret_key()].into());
+    intake.refer(to_the_secret());
     intake.answered(&secret_key(), Answer::Absent);
-    intake.refer(&BTreeSet::new());
+    intake.refer(References::default());
     assert_eq!(
         intake.snapshot().secret(&secret_key()),
         crate::store::SecretState::NotYetRead

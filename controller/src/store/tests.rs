@@ -80,6 +80,59 @@ fn a_recorded_claim_is_a_change() {
     assert!(store.apply(claimed.into()));
 }
 
+fn service(name: &str, port: i32) -> Service {
+    let service = serde_json::json!({
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": { "ports": [{ "port": port }] },
+    });
+    serde_json::from_value(service).unwrap()
+}
+
+fn slice(service: &str, address: &str) -> EndpointSlice {
+    let slice = serde_json::json!({
+        "metadata": { "name": "slice", "namespace": "default", "labels": { "kubernetes.io/service-name": service } },
+        "addressType": "IPv4",
+        "endpoints": [{ "addresses": [address] }],
+    });
+    serde_json::from_value(slice).unwrap()
+}
+
+fn chat() -> ObjectKey {
+    ObjectKey {
+        namespace: "default".into(),
+        name: "chat".into(),
+    }
+}
+
+#[test]
+fn a_service_that_no_route_refers_to_changes_nothing_and_is_there_all_the_same() {
+    let mut store = Store::new(UnlistedSecrets::NotYetRead);
+    assert!(store.apply(service("other", 80).into()), "nobody said yet");
+    store.refer_to_services([chat()].into());
+    assert!(!store.apply(service("other", 81).into()));
+    assert!(store.apply(service("chat", 80).into()));
+    assert!(!store.delete(&Object::from(service("other", 81)).reference()));
+    assert!(store.delete(&Object::from(service("chat", 80)).reference()));
+    assert!(!store.apply(service("other", 82).into()));
+    let other = Object::from(service("other", 82)).reference().key();
+    let held = store.snapshot();
+    assert_eq!(held.service(&other), Some(&service("other", 82)));
+}
+
+#[test]
+fn a_slice_matters_while_its_label_names_a_service_that_routes_refer_to() {
+    let mut store = Store::new(UnlistedSecrets::NotYetRead);
+    store.refer_to_services([chat()].into());
+    assert!(!store.apply(slice("other", "10.0.0.1").into()));
+    assert!(store.apply(slice("chat", "10.0.0.1").into()), "it joins");
+    assert!(store.apply(slice("chat", "10.0.0.2").into()));
+    assert!(store.apply(slice("other", "10.0.0.2").into()), "it leaves");
+    let reference = Object::from(slice("other", "10.0.0.2")).reference();
+    assert!(!store.delete(&reference));
+    store.apply(slice("chat", "10.0.0.3").into());
+    assert!(store.delete(&reference));
+}
+
 #[test]
 fn a_snapshot_does_not_follow_the_store() {
     let mut store = Store::new(UnlistedSecrets::Absent);

@@ -58,7 +58,7 @@ pub(super) fn render(run: &Run) -> String {
     let Compiled {
         resources,
         statuses,
-        secrets: _,
+        references: _,
         recheck_at,
     } = &run.compiled;
     let view = View {

@@ -121,6 +121,7 @@ fn routes(namespace: &str, read_hours: u64, numbers: Range<i64>) -> Resources {
             created: Some(number),
             hostnames: Vec::new(),
             rules: vec![rule.clone()],
+            closed: false,
         };
         (key, Arc::new(route))
     };
