@@ -5,11 +5,12 @@
 //! stream leader? -> token -> Hello (`service`), then Welcome and one update at a time (`session`). There is no insecure mode.
 //!
 //! Every stream sends from the same encoded set (`sets`) and keeps no queue: when an update is answered, the next one goes from what
-//! is held to what is newest by then. A stream ends at once when leadership does, and no part is handed to HTTP/2 after that; what is
+//! is held to what is newest by then. What HTTP/2 copies of it is bounded over all streams (`turns`). A stream ends at once when leadership does, and no part is handed to HTTP/2 after that; what is
 //! on its way already, the dataplane's fence and the missing last part take care of. HTTP/2 is driven by hyper and not by tonic's
 //! server, whose tasks nobody could wait for and whose connections nobody could end.
 
 mod connection;
+mod ended;
 #[cfg(test)]
 pub(crate) mod fake_api;
 mod gate;
@@ -22,6 +23,7 @@ mod session;
 mod sets;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +45,7 @@ use gate::Gate;
 use ledger::Ledger;
 use metrics::Metrics;
 use sets::Published;
+use turns::Turns;
 
 pub use limits::Limits;
 
@@ -77,6 +80,7 @@ struct Shared {
     ledger: Arc<Ledger>,
     health: Arc<Health>,
     gate: Arc<Gate>,
+    turns: Turns,
     metrics: Metrics,
     limits: Limits,
     tasks: TaskTracker,
@@ -105,6 +109,7 @@ impl PushServer {
             ledger: Arc::new(Ledger::new(deliveries, metrics.clone())),
             health,
             gate: Arc::new(Gate::new(limits)),
+            turns: Turns::new(&limits, metrics.clone()),
             metrics,
             limits,
             tasks: TaskTracker::new(),

@@ -30,8 +30,14 @@ pub struct Limits {
     pub arrival: Duration,
     /// From the accepted connection to a token that was accepted: what is left after `arrival` is for the review, at most 10 s.
     pub proof: Duration,
-    /// From there to the Hello.
+    /// From there to the Hello, and as long for the turn to be asked for one.
     pub hello: Duration,
+    /// Dataplanes that are read a Hello from and not yet brought nearer to what it says, at a time: what each of them holds is known
+    /// to its stream alone, 4 MiB on the wire and about three times as much read.
+    pub greetings: usize,
+    /// Bytes of updates that were handed to HTTP/2 and not yet taken from it, over all streams; the rest waits its turn. Who does not
+    /// read keeps two parts of it, until `part` is over.
+    pub queued_bytes: usize,
     /// Until HTTP/2 takes the next part from us: 1 MiB at least every 30 s, or the reader is too slow to be up to date.
     pub part: Duration,
     /// From the last part of an update to its answer: decoding and building a table of 60,000 resources takes seconds.
@@ -56,6 +62,8 @@ impl Default for Limits {
             arrival: Duration::from_secs(5),
             proof: Duration::from_secs(15),
             hello: Duration::from_secs(10),
+            greetings: 16,
+            queued_bytes: 64 << 20,
             part: Duration::from_secs(30),
             answer: Duration::from_mins(1),
             ping: Duration::from_secs(20),

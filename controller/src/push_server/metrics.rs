@@ -21,6 +21,9 @@ pub(super) struct Metrics {
     updates: Family<[Label; 2], Counter>,
     streams_ended: Family<[Label; 1], Counter>,
     sent_bytes: Counter,
+    /// For `turns`, which counts in them.
+    pub(super) queued_bytes: Gauge,
+    pub(super) waiting: Gauge,
     set_resources: Gauge,
     left_out: Family<[Label; 1], Gauge>,
 }
@@ -54,6 +57,8 @@ impl Metrics {
             updates,
             streams_ended,
             sent_bytes,
+            queued_bytes,
+            waiting,
             set_resources,
             left_out,
         } = metrics.clone();
@@ -77,6 +82,16 @@ impl Metrics {
             "push_sent_bytes",
             "Bytes of updates that were sent",
             sent_bytes,
+        );
+        registry.register(
+            "push_queued_bytes",
+            "Bytes of updates that were handed to HTTP/2 and not yet taken",
+            queued_bytes,
+        );
+        registry.register(
+            "push_waiting_streams",
+            "Streams that wait for their turn to greet or to be sent a part",
+            waiting,
         );
         registry.register(
             "push_set_resources",
@@ -142,6 +157,6 @@ impl Metrics {
     }
 }
 
-fn gauge(count: usize) -> i64 {
+pub(super) fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

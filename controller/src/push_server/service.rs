@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, ready};
 
 use futures_util::stream::poll_fn;
 use futures_util::{Stream, StreamExt};
@@ -13,10 +14,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
 use super::connection::Progress;
+use super::ended::Ended;
 use super::gate::Admission;
 use super::limits::PARTS_AHEAD;
 use super::refusal::Refusal;
-use super::session::{Ended, Session, leads};
+use super::session::{Session, leads};
+use super::turns::Room;
 use crate::leader::Leadership;
 
 /// The calls of one connection.
@@ -29,7 +32,14 @@ pub(super) struct Calls {
 }
 
 /// What a stream sends.
-pub(super) type Message = Result<FromController, Status>;
+type Message = Result<FromController, Status>;
+
+/// A message on its way to HTTP/2.
+pub(super) struct Outgoing {
+    pub(super) message: Message,
+    /// What it takes of the memory, until HTTP/2 is through with it.
+    pub(super) room: Option<Room>,
+}
 
 #[tonic::async_trait]
 impl Push for Calls {
@@ -92,8 +102,17 @@ impl Calls {
             let _admission = admission;
             session.run().await;
         });
+        // HTTP/2 asks for the next message when the one before has left its buffer.
+        let mut before = None::<Room>;
+        let messages = poll_fn(move |context| {
+            drop(before.take());
+            let next = ready!(messages.poll_recv(context));
+            Poll::Ready(next.map(|Outgoing { message, room }| {
+                before = room;
+                message
+            }))
+        });
         // Asked again when HTTP/2 takes the message: one that waited while leadership was lost is not sent.
-        let messages = poll_fn(move |context| messages.poll_recv(context));
         let messages = messages.map(move |message| {
             if message.is_ok() && !leads(&standing, &term) {
                 return Err(Ended::LeadershipLost.status());

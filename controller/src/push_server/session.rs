@@ -10,16 +10,18 @@ use std::time::Duration;
 use prost::Message as _;
 use push::wire::from_controller::Message as ToDataplane;
 use push::wire::{FromController, FromDataplane, from_dataplane};
-use push::{BadHello, Digests, Fence, Greeting, Updates, Verdict};
+use push::{Digests, Fence, Greeting, Updates, Verdict};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 use tonic::{Code, Status, Streaming};
 
 use super::Shared;
+use super::ended::Ended;
 use super::ledger::Membership;
 use super::metrics::{Kind, Outcome};
-use super::service::Message;
+use super::service::Outgoing;
 use super::sets::Published;
+use super::turns::{Greets, Room};
 use crate::backoff::Backoff;
 use crate::delivery::Delivery;
 use crate::leader::{Leadership, Standing};
@@ -32,78 +34,7 @@ pub(super) struct Session {
     /// Of the term in which it began, and in which it ends.
     pub(super) fence: Fence,
     pub(super) inbound: Streaming<FromDataplane>,
-    pub(super) outbound: mpsc::Sender<Message>,
-}
-
-/// Why a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Ended {
-    #[error("the dataplane ended it")]
-    Closed,
-    #[error("the connection broke")]
-    Broken,
-    #[error("not the leader")]
-    LeadershipLost,
-    #[error("the controller is stopping")]
-    Stopping,
-    #[error("the token has expired; dial again with the next one")]
-    TokenExpired,
-    #[error("the pod has begun another stream")]
-    Superseded,
-    #[error("no Hello came in time")]
-    NoHello,
-    #[error("the first message is no Hello")]
-    NotHello,
-    #[error("the Hello cannot be read: {0}")]
-    BadHello(BadHello),
-    #[error("a message came that answers nothing")]
-    Unexpected,
-    #[error("a message is longer than {} bytes", push::MAX_MESSAGE_BYTES)]
-    TooLong,
-    #[error("a message cannot be read")]
-    Unreadable,
-    #[error("the dataplane reads too slowly")]
-    TooSlow,
-    #[error("an update was not answered in time")]
-    Unanswered,
-}
-
-impl Ended {
-    /// The metric label.
-    fn label(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Broken => "broken",
-            Self::LeadershipLost => "leadership_lost",
-            Self::Stopping => "stopping",
-            Self::TokenExpired => "token_expired",
-            Self::Superseded => "superseded",
-            Self::NoHello => "no_hello",
-            Self::NotHello => "not_hello",
-            Self::BadHello(_) => "bad_hello",
-            Self::Unexpected => "unexpected_message",
-            Self::TooLong => "message_too_long",
-            Self::Unreadable => "message_unreadable",
-            Self::TooSlow => "too_slow",
-            Self::Unanswered => "unanswered",
-        }
-    }
-
-    /// The last word to the dataplane.
-    pub(super) fn status(self) -> Status {
-        let code = match self {
-            Self::Closed | Self::Broken => Code::Cancelled,
-            Self::LeadershipLost | Self::Stopping => Code::Unavailable,
-            Self::TokenExpired => Code::Unauthenticated,
-            Self::Superseded => Code::Aborted,
-            Self::NotHello | Self::BadHello(_) | Self::Unexpected | Self::Unreadable => {
-                Code::InvalidArgument
-            }
-            Self::TooLong => Code::OutOfRange,
-            Self::NoHello | Self::TooSlow | Self::Unanswered => Code::DeadlineExceeded,
-        };
-        Status::new(code, self.to_string())
-    }
+    pub(super) outbound: mpsc::Sender<Outgoing>,
 }
 
 /// Whether this replica still leads in the term of `fence`.
@@ -133,6 +64,7 @@ impl Session {
             published: shared.published.clone(),
             inbound,
             outbound: outbound.clone(),
+            greets: None,
         };
         let ended = tokio::select! {
             biased;
@@ -148,7 +80,11 @@ impl Session {
         shared.metrics.stream_ended(ended.label());
         tracing::info!(pod = %pod.name, reason = %ended, "a dataplane's stream ended");
         let farewell = async {
-            if outbound.send(Err(ended.status())).await.is_ok() {
+            let last = Outgoing {
+                message: Err(ended.status()),
+                room: None,
+            };
+            if outbound.send(last).await.is_ok() {
                 outbound.closed().await;
             }
         };
@@ -170,7 +106,9 @@ struct Conversation<'a> {
     membership: &'a Membership,
     published: watch::Receiver<Option<Arc<Published>>>,
     inbound: Streaming<FromDataplane>,
-    outbound: mpsc::Sender<Message>,
+    outbound: mpsc::Sender<Outgoing>,
+    /// As long as what the dataplane said that it holds is kept for this stream alone.
+    greets: Option<Greets>,
 }
 
 impl Conversation<'_> {
@@ -191,16 +129,15 @@ impl Conversation<'_> {
         );
         self.membership.greet(held.version());
         let welcome = ToDataplane::Welcome(self.fence.welcome());
-        self.send(welcome).await?;
+        self.send(self.slot().await?, welcome, None)?;
 
         let [least, most] = self.shared.limits.retry;
         let mut backoff = Backoff::new(least, most);
-        let mut held = Some(Arc::new(held));
+        let mut held = Some(self.keep(held));
         let mut taken = None;
         loop {
             let newest = self.newer_than(taken).await?;
-            let base = held.take();
-            if self.update(&newest, base.as_ref()).await? {
+            if self.update(&newest, held.take()).await? {
                 backoff.reset();
                 held = Some(newest.set.digests().clone());
                 taken = Some(newest.sequence);
@@ -211,15 +148,42 @@ impl Conversation<'_> {
     }
 
     async fn hello(&mut self) -> Result<Greeting, Ended> {
-        let first = timeout(self.shared.limits.hello, receive(&mut self.inbound)).await;
+        let limit = self.shared.limits.hello;
+        // Nothing of it is read before.
+        let greets = timeout(limit, self.shared.turns.greet()).await;
+        self.greets = Some(greets.map_err(|_| Ended::Busy)?);
+        let first = timeout(limit, receive(&mut self.inbound)).await;
         match first.map_err(|_| Ended::NoHello)?? {
             Some(from_dataplane::Message::Hello(hello)) => {
-                Greeting::read(hello).map_err(Ended::BadHello)
+                let greeting = self.work(|| Greeting::read(hello)).await?;
+                greeting.map_err(Ended::BadHello)
             }
             Some(from_dataplane::Message::Ack(_) | from_dataplane::Message::Nack(_)) | None => {
                 Err(Ended::NotHello)
             }
         }
+    }
+
+    /// What the dataplane holds; if that is the newest set, in the memory that all streams share.
+    fn keep(&mut self, held: Digests) -> Arc<Digests> {
+        let newest = self.published.borrow().clone();
+        let newest = newest.filter(|newest| newest.set.version() == held.version());
+        if newest.is_some() || held.is_empty() {
+            self.greets = None;
+        }
+        newest.map_or_else(|| Arc::new(held), |newest| newest.set.digests().clone())
+    }
+
+    /// Does beside the runtime what takes tens of milliseconds for a large set.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Ended> {
+        let working = self.shared.tasks.spawn_blocking(work).await;
+        working.map_err(|error| {
+            tracing::error!(%error, "work for a stream failed");
+            Ended::Failed
+        })
     }
 
     /// The newest set, as soon as it is another one than was taken.
@@ -247,10 +211,10 @@ impl Conversation<'_> {
     async fn update(
         &mut self,
         newest: &Published,
-        base: Option<&Arc<Digests>>,
+        base: Option<Arc<Digests>>,
     ) -> Result<bool, Ended> {
         let parts = match base {
-            Some(base) => newest.set.delta(base),
+            Some(base) => newest.set.delta(&base),
             None => newest.set.full(),
         };
         let kind = if parts.is_full() {
@@ -272,11 +236,22 @@ impl Conversation<'_> {
     }
 
     async fn exchange(&mut self, parts: Updates) -> Result<Option<Verdict>, Ended> {
-        for part in parts {
+        let mut rest = Some(parts);
+        while let Some(mut parts) = rest.take() {
+            let slot = self.slot().await?;
+            // No limit here: whoever has the room loses it after `part` at the latest.
+            let mut room = self.shared.turns.part().await;
+            let made = self.work(move || parts.next().map(|part| (part, parts)));
+            let Some((part, parts)) = made.await? else {
+                break;
+            };
+            rest = part.more.then_some(parts);
             let bytes = part.encoded_len();
-            self.send(ToDataplane::Update(part)).await?;
+            room.keep(bytes);
+            self.send(slot, ToDataplane::Update(part), Some(room))?;
             self.shared.metrics.sent(bytes);
         }
+        self.greets = None;
         let answer = timeout(self.shared.limits.answer, receive(&mut self.inbound)).await;
         match answer.map_err(|_| Ended::Unanswered)?? {
             Some(from_dataplane::Message::Ack(ack)) => Ok(Verdict::from_ack(ack).ok()),
@@ -320,15 +295,26 @@ impl Conversation<'_> {
         }
     }
 
-    async fn send(&self, message: ToDataplane) -> Result<(), Ended> {
+    /// The place of the next message, as soon as HTTP/2 has taken the one before the last.
+    async fn slot(&self) -> Result<mpsc::Permit<'_, Outgoing>, Ended> {
+        let slot = timeout(self.shared.limits.part, self.outbound.reserve()).await;
+        slot.map_err(|_| Ended::TooSlow)?.map_err(|_| Ended::Broken)
+    }
+
+    fn send(
+        &self,
+        slot: mpsc::Permit<'_, Outgoing>,
+        message: ToDataplane,
+        room: Option<Room>,
+    ) -> Result<(), Ended> {
         if !leads(&self.shared.standing, self.fence) {
             return Err(Ended::LeadershipLost);
         }
-        let message = FromController {
+        let message = Ok(FromController {
             message: Some(message),
-        };
-        let sent = timeout(self.shared.limits.part, self.outbound.send(Ok(message))).await;
-        sent.map_err(|_| Ended::TooSlow)?.map_err(|_| Ended::Broken)
+        });
+        slot.send(Outgoing { message, room });
+        Ok(())
     }
 }
 

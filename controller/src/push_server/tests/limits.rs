@@ -4,10 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use push::{OverLimit, SetLimits};
 use route_table::{
     Backend, NonUpgrade, PathMatch, ResourceKey, Resources, Route, RouteKey, Rule, Timeouts,
 };
+use tonic::Code;
 
 use super::super::Limits;
 use super::scene::{Dataplane, Scene, backend_key, backends, limits, sent_keys, wait};
@@ -129,4 +131,79 @@ fn routes(namespace: &str, read_hours: u64, numbers: Range<i64>) -> Resources {
         routes: numbers.map(route).collect(),
         ..Resources::default()
     }
+}
+
+/// The value of a metric without labels.
+fn gauge(scene: &Scene, name: &str) -> usize {
+    let metrics = scene.metrics();
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn who_does_not_read_takes_bounded_memory_and_the_others_get_their_turn() {
+    let room = 2 * push::PART_BYTES;
+    let scene = Scene::with(Limits {
+        queued_bytes: room,
+        ..limits()
+    });
+    let scene = scene.await.lead().await;
+    // About 90 KiB each, and far more together than fits into sockets on the way.
+    let names = (0..100)
+        .map(|index| format!("s{index}"))
+        .collect::<Vec<_>>();
+    let resources = backends(names.iter().map(|name| (&**name, 5_000)));
+    scene.publish(1, resources.clone());
+    let mut dataplanes = Vec::new();
+    for index in 0..4 {
+        let mut dataplane = scene.dataplane(&format!("uid-{index}")).await;
+        dataplane.welcome().await;
+        dataplanes.push(dataplane);
+    }
+    // Nobody reads.
+    let queued = || gauge(&scene, "push_queued_bytes");
+    wait(|| gauge(&scene, "push_waiting_streams") >= 2 && queued() > room / 2).await;
+    assert!(queued() <= room, "{}", queued());
+    let reading = dataplanes.iter_mut().map(async |dataplane| {
+        dataplane.update().await;
+        dataplane.ack().await;
+        assert_eq!(*dataplane.held.resources(), resources);
+    });
+    join_all(reading).await;
+    wait(|| scene.deliveries.borrow().len() == 4).await;
+    assert_eq!(gauge(&scene, "push_waiting_streams"), 0);
+    assert_eq!(gauge(&scene, "push_queued_bytes"), 0);
+}
+
+#[tokio::test]
+async fn so_many_dataplanes_say_at_a_time_what_they_hold() {
+    let scene = Scene::with(Limits {
+        greetings: 1,
+        hello: Duration::from_secs(1),
+        ..limits()
+    });
+    let scene = scene.await.lead().await;
+    let other = push::EncodedSet::encode(&backends([("other", 1)]), &push::EncodedSet::empty());
+    let mut held = push::Held::default();
+    held.receive(other.0.full().next().unwrap()).unwrap();
+    // What it holds is of no use yet, and kept for it alone.
+    let mut first = scene.dial_with("uid-1", held).await;
+    first.welcome().await;
+    let mut second = scene.dataplane("uid-2").await;
+    let status = second.end().await;
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    scene
+        .metric(r#"push_streams_ended_total{cause="busy"} 1"#)
+        .await;
+    scene.publish(1, backends([("a", 1)]));
+    assert!(first.update().await[0].base.is_some());
+    first.ack().await;
+    // Those that hold nothing, or what all hold, keep nobody waiting.
+    let held = std::mem::take(&mut first.held);
+    let mut again = scene.dial_with("uid-3", held).await;
+    again.welcome().await;
+    let mut third = scene.dataplane("uid-4").await;
+    third.welcome().await;
+    third.update().await;
 }
