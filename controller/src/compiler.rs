@@ -1,26 +1,30 @@
 //! The loop of every replica: events -> Store -> debounce -> compile -> [`Output`].
 //!
-//! At once when quiet, then at most one compile in 100 ms. Nothing is compiled before every source was listed, and nothing is
-//! published before every Secret that routes refer to had an answer; after that, each compile that comes out differently is.
+//! At once when quiet, then at most one compile in 100 ms. Nothing is compiled before every source was listed. Nothing is published before the Secrets that it refers
+//! to were read: the first time for however long that takes the Secrets that the watch shows, for all others only [`WITHHELD`]. What
+//! was published last stays whole meanwhile, so that a route which goes from one good certificate to another serves nothing else
+//! in between; that is also why a Secret is forgotten only after a publish.
 
-use std::collections::BTreeMap;
+mod judged;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use route_table::RouteKey;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::compile::{CompileConfig, Compiled, RouteStatus, compile};
+use crate::compile::Compiled;
 use crate::debounce::{self, Debounce};
 use crate::decode::Item;
 use crate::health::Health;
 use crate::intake::{Intake, Source, Taken};
-use crate::output::{Output, Report};
-use crate::secret_reader::{Answer, SecretReader};
+use crate::output::Output;
+use crate::secret_reader::{Answer, Answered, SecretReader};
+use crate::secrets::{Read, Unanswered};
 use crate::store::{Kind, ObjectKey, Snapshot};
 use crate::watch::Event;
+use judged::{Judged, judge};
 
 /// Events that wait for the compiler. Watchers wait when it is full, and the API server with them.
 pub(crate) const QUEUE: usize = 1024;
@@ -28,67 +32,105 @@ pub(crate) const QUEUE: usize = 1024;
 const REREAD: Duration = Duration::from_mins(1);
 /// Longest sleep towards a time on the wall clock, which may be set or stand still while the machine sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+/// Longest time that a publish waits for Secrets which routes newly refer to. An answer takes milliseconds, and this leaves room for
+/// two more tries after a hiccup. One that never answers delays everything else once by this, which nobody takes for an outage.
+pub(crate) const WITHHELD: Duration = Duration::from_secs(3);
 
-/// What comes in.
-pub(crate) struct Queues {
-    pub(crate) events: mpsc::Receiver<(Source, Event<Item>)>,
-    pub(crate) answers: mpsc::Receiver<(ObjectKey, Answer)>,
-}
+/// The pure function that makes everything of a snapshot.
+pub(crate) type Compile = Arc<dyn Fn(&Snapshot, Timestamp) -> Compiled + Send + Sync>;
+
+/// What the watchers tell.
+pub(crate) type Events = mpsc::Receiver<(Source, Event<Item>)>;
 
 /// Turns what is watched into outputs.
 pub(crate) struct Compiler {
-    pub(crate) config: CompileConfig,
-    pub(crate) intake: Intake,
-    pub(crate) reader: SecretReader,
-    pub(crate) outputs: watch::Sender<Option<Arc<Output>>>,
-    pub(crate) health: Arc<Health>,
+    compile: Compile,
+    intake: Intake,
+    reader: SecretReader,
+    outputs: watch::Sender<Option<Arc<Output>>>,
+    health: Arc<Health>,
+    /// When a publish that waits for Secrets waits no longer.
+    withheld_until: Option<Instant>,
 }
 
 impl Compiler {
-    /// Runs until a queue is closed.
-    pub(crate) async fn run(mut self, mut queues: Queues) {
+    pub(crate) fn new(
+        compile: Compile,
+        intake: Intake,
+        reader: SecretReader,
+        outputs: watch::Sender<Option<Arc<Output>>>,
+        health: Arc<Health>,
+    ) -> Self {
+        Self {
+            compile,
+            intake,
+            reader,
+            outputs,
+            health,
+            withheld_until: None,
+        }
+    }
+
+    /// Runs until the queue is closed.
+    pub(crate) async fn run(mut self, mut events: Events) {
         let mut debounce = Debounce::new(debounce::INTERVAL);
         let mut reread = interval(REREAD);
         reread.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut recheck_at = None;
+        let mut changed = false;
         loop {
-            let changed = tokio::select! {
-                event = queues.events.recv() => match event {
-                    Some((source, event)) => self.take(&source, event),
-                    None => return,
-                },
-                answer = queues.answers.recv() => match answer {
-                    Some((key, answer)) => self.answered(&key, answer),
-                    None => return,
-                },
-                _ = reread.tick() => {
-                    let unlisted = self.intake.reread_unlisted();
-                    self.read(unlisted);
-                    false
-                }
-                () = reached(recheck_at) => true,
-            };
-            if !changed {
-                continue;
+            while !changed {
+                changed = tokio::select! {
+                    event = events.recv() => match event {
+                        Some((source, event)) => self.take(&source, event),
+                        None => return,
+                    },
+                    answered = self.reader.next() => self.answered(answered),
+                    _ = reread.tick() => {
+                        let unlisted = self.intake.reread_unlisted();
+                        self.read(unlisted);
+                        false
+                    }
+                    () = reached(recheck_at) => true,
+                    () = passed(self.withheld_until) => true,
+                };
             }
-            debounce.turn().await;
+            self.wait_for(&mut debounce).await;
             // What came meanwhile is part of it; no more than a full queue, or a busy cluster would never be compiled.
             for _ in 0..QUEUE {
-                let Ok((source, event)) = queues.events.try_recv() else {
+                let Ok((source, event)) = events.try_recv() else {
                     break;
                 };
                 self.take(&source, event);
             }
-            while let Ok((key, answer)) = queues.answers.try_recv() {
-                self.answered(&key, answer);
+            changed = false;
+            recheck_at = None;
+            if self.intake.is_listed() {
+                let judged = self.judge(Timestamp::now());
+                recheck_at = judged.recheck_at;
+                self.publish(judged);
             }
-            recheck_at = self.publish(Timestamp::now());
         }
     }
 
-    fn read(&self, keys: Vec<ObjectKey>) {
-        for key in keys {
-            self.reader.read(key, Duration::ZERO);
+    /// Waits for the turn; Secrets are read on meanwhile.
+    async fn wait_for(&mut self, debounce: &mut Debounce) {
+        loop {
+            tokio::select! {
+                () = debounce.turn() => return,
+                answered = self.reader.next() => self.answered(answered),
+            };
+        }
+    }
+
+    fn judge(&self, now: Timestamp) -> Judged {
+        let last = self.outputs.borrow().clone();
+        judge(&self.compile, &self.intake.snapshot(), now, last.as_deref())
+    }
+
+    fn read(&mut self, reads: Vec<Read>) {
+        for read in reads {
+            self.reader.read(read);
         }
     }
 
@@ -118,94 +160,77 @@ impl Compiler {
         }
     }
 
-    fn answered(&mut self, key: &ObjectKey, answer: Answer) -> bool {
-        match &answer {
-            Answer::Failed { failure, .. } => self.health.secret_failed(key, failure),
-            Answer::Present(_) | Answer::Absent => self.health.secret_read(key),
+    /// Returns whether a compile could come out differently, or a publish need not wait any more.
+    fn answered(&mut self, answered: Answered) -> bool {
+        let key = answered.key.clone();
+        let failure = match &answered.answer {
+            Answer::Failed { failure, .. } => Some(failure.clone()),
+            Answer::Present(_) | Answer::Absent => None,
+        };
+        let Some(follows) = self.intake.answered(answered) else {
+            return false;
+        };
+        match failure {
+            Some(failure) => self.health.secret_failed(&key, &failure),
+            None => self.health.secret_read(&key),
         }
-        let answered = self.intake.answered(key, answer);
-        match answered.retry {
-            Some(wait) => self.reader.read(key.clone(), wait),
-            None => self.health.secret_read(key),
+        if let Some((read, wait)) = follows.next {
+            self.reader.read_after(read, wait);
         }
-        self.read(answered.taken.read);
-        answered.taken.changed
+        follows.changed
     }
 
-    /// Returns when time alone will change the result.
-    fn publish(&mut self, now: Timestamp) -> Option<Timestamp> {
-        if !self.intake.is_listed() {
-            return None;
-        }
-        let snapshot = self.intake.snapshot();
-        let began = Instant::now();
-        let compiled = compile(&snapshot, &self.config, now);
-        let seconds = began.elapsed().as_secs_f64();
-        self.health
-            .metrics
-            .compiled(seconds, compiled.statuses.len());
-        let Compiled {
-            resources,
-            statuses,
+    fn publish(&mut self, judged: Judged) {
+        let Judged {
+            output,
             references,
-            recheck_at,
-        } = compiled;
+            unread,
+            recheck_at: _,
+            routes,
+            seconds,
+        } = judged;
+        self.health.metrics.compiled(seconds, routes);
         let read = self.intake.refer(references);
         self.read(read);
-        let last = self.outputs.borrow().clone();
-        if last.is_none() && !self.intake.is_read() {
-            return recheck_at;
+        if !self.may_publish(&unread) {
+            return;
         }
-        let statuses = reports(&snapshot, statuses);
-        let same = |last: &Arc<Output>| *last.resources == resources;
-        let (sequence, resources) = match last.as_ref().filter(|last| same(last)) {
-            Some(last) if *last.statuses == statuses && last.recheck_at == recheck_at => {
-                return recheck_at;
-            }
-            Some(last) => (last.sequence, last.resources.clone()),
-            None => (
-                last.as_ref().map_or(0, |last| last.sequence) + 1,
-                Arc::new(resources),
-            ),
+        for key in self.intake.forget() {
+            self.reader.forget(&key);
+            self.health.secret_read(&key);
+        }
+        let Some(output) = output else {
+            return;
         };
-        if last.is_none_or(|last| last.sequence != sequence) {
-            self.health.metrics.published(sequence);
+        let last = self.outputs.borrow().as_ref().map(|last| last.sequence);
+        if last != Some(output.sequence) {
+            self.health.metrics.published(output.sequence);
             self.health.published();
             tracing::info!(
-                sequence,
-                routes = resources.routes.len(),
-                backends = resources.backends.len(),
-                certificates = resources.certificates.len(),
+                sequence = output.sequence,
+                routes = output.resources.routes.len(),
+                backends = output.resources.backends.len(),
+                certificates = output.resources.certificates.len(),
                 "published"
             );
         }
-        self.outputs.send_replace(Some(Arc::new(Output {
-            sequence,
-            resources,
-            statuses: Arc::new(statuses),
-            recheck_at,
-        })));
-        recheck_at
+        self.outputs.send_replace(Some(Arc::new(output)));
     }
-}
 
-/// The statuses with the uids of the routes that they speak of.
-fn reports(
-    snapshot: &Snapshot,
-    mut statuses: BTreeMap<RouteKey, RouteStatus>,
-) -> BTreeMap<RouteKey, Report> {
-    let mut reports = BTreeMap::new();
-    for (key, route) in snapshot.routes() {
-        let key = RouteKey {
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-        };
-        if let Some(status) = statuses.remove(&key) {
-            let uid = route.metadata.uid.as_deref().unwrap_or_default().into();
-            reports.insert(key, Report { uid, status });
+    /// Whether to publish without these Secrets, which nobody has read yet.
+    fn may_publish(&mut self, unread: &[ObjectKey]) -> bool {
+        let Unanswered { listed, due } = self.intake.unanswered(unread);
+        if due {
+            let now = Instant::now();
+            if now < *self.withheld_until.get_or_insert(now + WITHHELD) {
+                return false;
+            }
+            self.intake.give_up(unread);
         }
+        self.withheld_until = None;
+        let is_first = self.outputs.borrow().is_none();
+        !(is_first && listed)
     }
-    reports
 }
 
 /// Waits for a time on the wall clock; for ever if there is none.
@@ -221,3 +246,14 @@ async fn reached(time: Option<Timestamp>) {
         sleep(left.min(LONGEST_SLEEP)).await;
     }
 }
+
+/// Waits for an instant; for ever if there is none.
+async fn passed(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

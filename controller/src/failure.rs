@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     NoVersion,
     #[error("the answer cannot be read")]
     Unreadable,
+    #[error("what reads the answer panicked, which is a bug; the log says where")]
+    Panicked,
     #[error("no connection: {0}")]
     Connection(String),
 }
@@ -35,6 +37,7 @@ impl Failure {
             | Self::Stalled(_)
             | Self::NoVersion
             | Self::Unreadable
+            | Self::Panicked
             | Self::Connection(_) => None,
         }
     }

@@ -2,18 +2,18 @@
 //!
 //! In: events of all watchers and answers about Secrets, in the order they come. Out: whether a compile could come out differently,
 //! and which Secrets to read. Absence of evidence keeps: a watcher that fails changes nothing here. Evidence withdraws: `Deleted`,
-//! or a list without the object. An object that does not decode is withdrawn alone. The gate is closed until every source was
-//! listed once and every Secret that routes refer to had an answer; then it stays open.
+//! or a list without the object. An object that does not decode is withdrawn alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::compile::References;
 use crate::decode::{Content, Item};
 use crate::observed::ObservedSender;
-use crate::secret_reader::Answer;
-use crate::secrets::{Referenced, Secrets};
+use crate::secret_reader::{self, Answer};
+use crate::secrets::{Read, Secrets, Unanswered};
 use crate::store::{Kind, ObjectKey, ObjectRef, Snapshot, Store, UnlistedSecrets};
 use crate::watch::Event;
 
@@ -53,8 +53,8 @@ pub(crate) struct Undecodable {
 pub(crate) struct Taken {
     /// Whether a compile could come out differently.
     pub(crate) changed: bool,
-    /// Secrets to read now.
-    pub(crate) read: Vec<ObjectKey>,
+    /// Secrets to read.
+    pub(crate) read: Vec<Read>,
 }
 
 impl Intake {
@@ -77,9 +77,14 @@ impl Intake {
         self.sources.values().all(|held| held.listed)
     }
 
-    /// Whether every Secret had an answer.
-    pub(crate) fn is_read(&self) -> bool {
-        self.secrets.all_answered()
+    /// What a publish without these Secrets may have to wait for.
+    pub(crate) fn unanswered(&self, unread: &[ObjectKey]) -> Unanswered {
+        self.secrets.unanswered(unread)
+    }
+
+    /// No publish waits for these Secrets any more.
+    pub(crate) fn give_up(&mut self, unread: &[ObjectKey]) {
+        self.secrets.give_up(unread);
     }
 
     /// Whether a source has shown no object.
@@ -153,9 +158,7 @@ impl Intake {
             }
             Content::Secret(version) => {
                 let key = reference.key();
-                if self.secrets.seen(&key, version) {
-                    taken.read.push(key);
-                }
+                taken.read.extend(self.secrets.seen(&key, version));
             }
         }
     }
@@ -172,62 +175,69 @@ impl Intake {
             }
             Kind::Secret => {
                 let key = reference.key();
-                if self.secrets.is_referenced(&key) {
+                if self.secrets.is_kept(&key) {
                     taken.changed |= self.store.delete(reference);
                 }
-                if self.secrets.gone(&key) {
-                    taken.read.push(key);
-                }
+                taken.read.extend(self.secrets.gone(&key));
             }
         }
     }
 
-    /// Routes refer to these objects and no others. Returns the Secrets to read now.
-    pub(crate) fn refer(&mut self, references: References) -> Vec<ObjectKey> {
+    /// Routes refer to these objects and no others. Returns what to read. Secrets that nothing refers to any more are kept until
+    /// [`Self::forget`], because what was published last has them.
+    pub(crate) fn refer(&mut self, references: References) -> Vec<Read> {
         let References { secrets, services } = references;
         self.store.refer_to_services(services);
-        let Referenced { read, forget } = self.secrets.refer(&secrets);
-        for key in &forget {
-            self.store.forget_secret(key);
-        }
-        read
+        self.secrets.refer(&secrets)
     }
 
-    /// An answer for good. What was read stays until another answer or a deletion takes its place.
-    pub(crate) fn answered(&mut self, key: &ObjectKey, answer: Answer) -> Answered {
-        // Before the bookkeeping moves on: the first answer may open the gate without changing the Store.
-        let was_read = self.is_read();
-        let mut answered = Answered::default();
-        if !self.secrets.is_referenced(key) {
-            return answered;
+    /// Forgets the Secrets that nothing refers to, and returns them.
+    pub(crate) fn forget(&mut self) -> Vec<ObjectKey> {
+        let forgotten = self.secrets.forget();
+        for key in &forgotten {
+            self.store.forget_secret(key);
         }
-        match answer {
-            Answer::Present(object) => answered.taken.changed = self.store.apply(object),
-            Answer::Absent => {
-                answered.taken.changed = self.store.delete(&ObjectRef {
-                    kind: Kind::Secret,
-                    namespace: key.namespace.clone(),
-                    name: key.name.clone(),
-                });
-            }
+        forgotten
+    }
+
+    /// An answer about a Secret; nothing if it is no longer waited for. What was read stays until another answer or a deletion takes
+    /// its place.
+    pub(crate) fn answered(&mut self, answered: secret_reader::Answered) -> Option<Answered> {
+        let secret_reader::Answered {
+            key,
+            ticket,
+            answer,
+        } = answered;
+        if !self.secrets.awaits(&key, ticket) {
+            return None;
+        }
+        let changed = match answer {
+            Answer::Present(object) => self.store.apply(object),
+            Answer::Absent => self.store.delete(&ObjectRef {
+                kind: Kind::Secret,
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+            }),
             Answer::Failed {
                 failure: _,
                 refused,
             } => {
-                answered.retry = self.secrets.failed(key, refused);
-                answered.taken.changed = self.is_read() != was_read;
-                return answered;
+                return Some(Answered {
+                    // The Store stays as it is, but a publish may wait for this.
+                    changed: refused,
+                    next: self.secrets.failed(&key, refused),
+                });
             }
-        }
-        if self.secrets.answered(key) {
-            answered.taken.read.push(key.clone());
-        }
-        answered.taken.changed |= self.is_read() != was_read;
-        answered
+        };
+        let next = self.secrets.answered(&key);
+        Some(Answered {
+            changed,
+            next: next.map(|read| (read, Duration::ZERO)),
+        })
     }
 
     /// Secrets to read although no event told of a change.
-    pub(crate) fn reread_unlisted(&mut self) -> Vec<ObjectKey> {
+    pub(crate) fn reread_unlisted(&mut self) -> Vec<Read> {
         self.secrets.ask_unlisted()
     }
 }
@@ -235,9 +245,10 @@ impl Intake {
 /// What follows from an answer about a Secret.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answered {
-    pub(crate) taken: Taken,
-    /// Ask again after this time.
-    pub(crate) retry: Option<std::time::Duration>,
+    /// Whether a compile could come out differently, or a publish need not wait any more.
+    pub(crate) changed: bool,
+    /// What to read next, and after how long.
+    pub(crate) next: Option<(Read, Duration)>,
 }
 
 impl fmt::Display for Source {

@@ -28,6 +28,7 @@ pub mod programmed;
 pub mod publish;
 pub mod push_server;
 pub mod run;
+mod secret_queue;
 mod secret_reader;
 mod secrets;
 mod sources;

@@ -24,12 +24,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::args::{Args, ObjectName};
 use crate::ca::{Authority, CaNames, ServerTls};
-use crate::compile::{CompileConfig, LoopbackEndpoints};
-use crate::compiler::{Compiler, QUEUE, Queues};
+use crate::compile::{CompileConfig, LoopbackEndpoints, compile};
+use crate::compiler::{Compiler, QUEUE};
 use crate::decode::decode;
 use crate::delivery::Deliveries;
 use crate::events::EventWriter;
@@ -311,17 +310,16 @@ fn compile_what_is_watched(
         let watching = watcher::run(source.clone(), listing, decode, events_sender.clone());
         running.need("a watcher", watching);
     }
-    let (answers_sender, answers) = mpsc::channel(QUEUE);
     let (observed_sender, observed) = ObservedSender::new();
     let (outputs_sender, outputs) = watch::channel(None);
-    let compiler = Compiler {
-        config,
-        intake: Intake::new(sources.into_iter(), observed_sender.clone()),
-        reader: SecretReader::new(client.clone(), answers_sender, TaskTracker::new()),
-        outputs: outputs_sender,
-        health: health.clone(),
-    };
-    let compiling = compiler.run(Queues { events, answers });
+    let compiler = Compiler::new(
+        Arc::new(move |snapshot, now| compile(snapshot, &config, now)),
+        Intake::new(sources.into_iter(), observed_sender.clone()),
+        SecretReader::new(client.clone()),
+        outputs_sender,
+        health.clone(),
+    );
+    let compiling = compiler.run(events);
     running.need("the compiler", compiling);
     Watched {
         outputs,

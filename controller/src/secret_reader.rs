@@ -1,21 +1,23 @@
-//! Reads Secrets one by one, a few at a time.
+//! Reads Secrets one by one, a few at a time, in the order of `secret_queue`.
 //!
-//! In: the key of a Secret. Out: one [`Answer`] for it on a bounded channel; who asks decides what a failure leads to. The body is read here and not by kube, which logs a body that it
-//! cannot decode; it is wiped when it was read, and nothing of it is ever repeated in an error.
+//! In: what to read. Out: one [`Answer`] for each; who asks decides what a failure leads to. A read that panics is an answer too, so
+//! that no Secret is waited for in vain and no content of one ends the process. The body is read here and not by kube, which logs a
+//! body that it cannot decode; it is wiped when it was read, and nothing of it is ever repeated in an error.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1;
 use kube::Client;
 use kube::client::Body;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
-use tokio_util::task::TaskTracker;
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
+use crate::secret_queue::SecretQueue;
+use crate::secrets::{Read, Ticket};
 use crate::store::{Object, ObjectKey};
 
 /// Requests at once: enough to read 10,000 Secrets in seconds, few enough for API Priority and Fairness.
@@ -30,60 +32,130 @@ const MAX_BODY: usize = 4 << 20;
 pub(crate) enum Answer {
     Present(Object),
     Absent,
-    /// `refused`: by the API server, which may never give another answer.
+    /// `refused`: by the API server, or by what reads the answer here; there may never be another one.
     Failed {
         failure: Failure,
         refused: bool,
     },
 }
 
-/// Starts the reading.
-#[derive(Clone)]
+/// An answer, and what it is the answer to.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) key: ObjectKey,
+    pub(crate) ticket: Ticket,
+    pub(crate) answer: Answer,
+}
+
+/// Everything that is being read or waits for it.
 pub(crate) struct SecretReader {
     client: Client,
-    permits: Arc<Semaphore>,
-    answers: mpsc::Sender<(ObjectKey, Answer)>,
-    tasks: TaskTracker,
+    queue: SecretQueue,
+    running: JoinSet<Answer>,
+    /// What each task reads.
+    reads: HashMap<task::Id, Read>,
+    /// One task a Secret.
+    by_key: BTreeMap<ObjectKey, AbortHandle>,
 }
 
 impl SecretReader {
-    pub(crate) fn new(
-        client: Client,
-        answers: mpsc::Sender<(ObjectKey, Answer)>,
-        tasks: TaskTracker,
-    ) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         Self {
             client,
-            permits: Arc::new(Semaphore::new(AT_ONCE)),
-            answers,
-            tasks,
+            queue: SecretQueue::new(),
+            running: JoinSet::new(),
+            reads: HashMap::new(),
+            by_key: BTreeMap::new(),
         }
     }
 
-    /// Reads a Secret after `wait`. One task a Secret, except that one which is forgotten and referred to again while it is being
-    /// read is read twice; whichever answer is last stays until the Secret changes.
-    pub(crate) fn read(&self, key: ObjectKey, wait: Duration) {
-        let reader = self.clone();
-        self.tasks.spawn(async move {
-            sleep(wait).await;
-            let answer = reader.answer(&key).await;
-            // Nobody listens any more when the process ends.
-            let _ = reader.answers.send((key, answer)).await;
-        });
+    /// Reads a Secret when it is its turn, unless it is being read.
+    pub(crate) fn read(&mut self, read: Read) {
+        if !self.by_key.contains_key(&read.key) {
+            self.queue.push(read);
+        }
     }
 
-    async fn answer(&self, key: &ObjectKey) -> Answer {
-        // Never closed; held until the answer is there.
-        let _permit = self.permits.acquire().await;
-        let read = timeout(REQUEST, get(&self.client, key)).await;
-        match read.unwrap_or(Err(Failure::Timeout(REQUEST))) {
-            Ok(Some(secret)) => Answer::Present(secret.into()),
-            Ok(None) => Answer::Absent,
-            Err(failure) => {
-                let refused =
-                    matches!(failure.code(), Some(400..=499)) && failure.code() != Some(429);
-                Answer::Failed { failure, refused }
+    /// Reads a Secret when it is its turn after a wait.
+    pub(crate) fn read_after(&mut self, read: Read, wait: Duration) {
+        self.queue.push_later(read, Instant::now() + wait);
+    }
+
+    /// Nobody wants to know this Secret any more.
+    pub(crate) fn forget(&mut self, key: &ObjectKey) {
+        self.queue.remove(key);
+        if let Some(task) = self.by_key.remove(key) {
+            task.abort();
+        }
+    }
+
+    /// The next answer; never one while nothing is asked. It must be polled for reads to begin; cancelled, it loses nothing.
+    pub(crate) async fn next(&mut self) -> Answered {
+        loop {
+            self.begin();
+            let due = self.queue.due().filter(|_| self.running.len() < AT_ONCE);
+            let due = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(ended) = self.running.join_next_with_id() => {
+                    if let Some(answered) = self.ended(ended) {
+                        return answered;
+                    }
+                }
+                () = due => {}
             }
+        }
+    }
+
+    fn begin(&mut self) {
+        while self.running.len() < AT_ONCE
+            && let Some(read) = self.queue.pop(Instant::now())
+        {
+            let (client, key) = (self.client.clone(), read.key.clone());
+            let task = self
+                .running
+                .spawn(async move { answer(&client, &key).await });
+            self.by_key.insert(read.key.clone(), task.clone());
+            self.reads.insert(task.id(), read);
+        }
+    }
+
+    /// Nothing if what was read is not wanted any more.
+    fn ended(&mut self, ended: Result<(task::Id, Answer), JoinError>) -> Option<Answered> {
+        let (id, answer) = match ended {
+            Ok((id, answer)) => (id, Some(answer)),
+            Err(error) if error.is_panic() => {
+                let (failure, refused) = (Failure::Panicked, true);
+                (error.id(), Some(Answer::Failed { failure, refused }))
+            }
+            Err(error) => (error.id(), None),
+        };
+        let Read { key, ticket, .. } = self.reads.remove(&id)?;
+        // Another task may have taken its place since it was aborted.
+        if self.by_key.get(&key).is_some_and(|task| task.id() == id) {
+            self.by_key.remove(&key);
+        }
+        let answer = answer?;
+        Some(Answered {
+            key,
+            ticket,
+            answer,
+        })
+    }
+}
+
+async fn answer(client: &Client, key: &ObjectKey) -> Answer {
+    let read = timeout(REQUEST, get(client, key)).await;
+    match read.unwrap_or(Err(Failure::Timeout(REQUEST))) {
+        Ok(Some(secret)) => Answer::Present(secret.into()),
+        Ok(None) => Answer::Absent,
+        Err(failure) => {
+            let refused = matches!(failure.code(), Some(400..=499)) && failure.code() != Some(429);
+            Answer::Failed { failure, refused }
         }
     }
 }

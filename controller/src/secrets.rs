@@ -1,9 +1,12 @@
-//! Which Secrets are to be read, and when. Pure; `secret_reader` does the reading.
+//! Which Secrets are to be read, and when. Pure; `secret_queue` puts the reads in order and `secret_reader` does them.
 //!
 //! In: the names and versions of all TLS Secrets as they are watched, the Secrets that routes refer to, and answers. Out: what to
 //! read next. A referenced Secret is read once for each version that the watch shows, one request at a time. One that the watch
 //! does not show is read too: it may be there with another type, which its author wants to be told. Of Secrets that nothing refers
 //! to only the version is known here.
+//!
+//! Each request has a ticket, which its retries keep: one chain of requests for each Secret, and an answer to an earlier chain is
+//! of no use any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,25 +25,59 @@ pub(crate) struct SecretVersion {
     pub(crate) version: Arc<str>,
 }
 
+/// Names one chain of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// A Secret to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) key: ObjectKey,
+    pub(crate) ticket: Ticket,
+    pub(crate) pace: Pace,
+}
+
+/// How soon to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// The watch shows a version that was not read yet. There are no more of these than somebody wrote Secrets.
+    Prompt,
+    /// Nothing shows that there is anything to read, or it failed before. Names cost their author nothing, and a failing API server
+    /// needs rest.
+    Patient,
+}
+
 /// What is known of each Secret.
 #[derive(Debug, Default)]
 pub(crate) struct Secrets {
     /// What the watch shows.
     listed: BTreeMap<ObjectKey, SecretVersion>,
-    referenced: BTreeMap<ObjectKey, Record>,
+    records: BTreeMap<ObjectKey, Record>,
+    tickets: u64,
 }
 
-/// How far the reading of a referenced Secret is.
+/// How far the reading of a Secret is.
 #[derive(Debug, Default)]
 struct Record {
+    /// Whether routes refer to it. If not, it is still part of what was published last.
+    referenced: bool,
     /// What the watch showed when the last answer was asked for; nothing before the first answer.
     answered: Option<Shown>,
-    /// What the watch showed when the request that is under way was made.
-    asked: Option<Shown>,
-    /// Whether the API server refused to answer. It is asked again, but the first publish does not wait for that: it may refuse
-    /// for good, and what one route refers to must not hold up all others.
+    /// The request that is under way.
+    asked: Option<Asked>,
+    /// Whether the answer was refused. It is asked again, but the first publish does not wait for that: it may be refused for good,
+    /// and what one route refers to must not hold up all others.
     refused: bool,
+    /// Whether its time to answer is over; no publish waits for it any more.
+    overdue: bool,
     backoff: Option<Backoff>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    ticket: Ticket,
+    /// What the watch showed at that time.
+    shown: Shown,
 }
 
 /// What the watch shows of a Secret.
@@ -50,221 +87,171 @@ enum Shown {
     Version(SecretVersion),
 }
 
-/// What to do after the references changed.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Referenced {
-    pub(crate) read: Vec<ObjectKey>,
-    /// Nothing refers to them any more.
-    pub(crate) forget: Vec<ObjectKey>,
+/// Of Secrets that were not read when something was compiled: those that were not refused either.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Unanswered {
+    /// Whether the watch shows one of them.
+    pub(crate) listed: bool,
+    /// Whether one of them still has time to answer.
+    pub(crate) due: bool,
 }
 
 impl Secrets {
-    /// The watch shows a Secret. Returns whether to read it.
-    pub(crate) fn seen(&mut self, key: &ObjectKey, version: SecretVersion) -> bool {
+    /// The watch shows a Secret. Returns what to read.
+    pub(crate) fn seen(&mut self, key: &ObjectKey, version: SecretVersion) -> Option<Read> {
         self.listed.insert(key.clone(), version);
         self.ask(key)
     }
 
-    /// The watch shows it no more. Returns whether to read it: another type may have taken its place.
-    pub(crate) fn gone(&mut self, key: &ObjectKey) -> bool {
+    /// The watch shows it no more. Returns what to read: another type may have taken its place.
+    pub(crate) fn gone(&mut self, key: &ObjectKey) -> Option<Read> {
         self.listed.remove(key);
         self.ask(key)
     }
 
-    pub(crate) fn is_referenced(&self, key: &ObjectKey) -> bool {
-        self.referenced.contains_key(key)
+    /// Whether what is known of it is kept.
+    pub(crate) fn is_kept(&self, key: &ObjectKey) -> bool {
+        self.records.contains_key(key)
     }
 
-    /// Routes refer to these and no others.
-    pub(crate) fn refer(&mut self, keys: &BTreeSet<ObjectKey>) -> Referenced {
-        let known = self.referenced.keys();
-        let forget = known
-            .filter(|key| !keys.contains(*key))
-            .cloned()
-            .collect::<Vec<_>>();
-        for key in &forget {
-            self.referenced.remove(key);
+    /// Routes refer to these and no others. What they do not refer to any more is kept until [`Self::forget`].
+    pub(crate) fn refer(&mut self, keys: &BTreeSet<ObjectKey>) -> Vec<Read> {
+        for (key, record) in &mut self.records {
+            record.referenced = keys.contains(key);
         }
         let mut read = Vec::new();
         for key in keys {
-            if !self.referenced.contains_key(key) {
-                self.referenced.insert(key.clone(), Record::default());
-                self.ask(key);
-                read.push(key.clone());
+            if !self.records.contains_key(key) {
+                let record = Record {
+                    referenced: true,
+                    ..Record::default()
+                };
+                self.records.insert(key.clone(), record);
+                read.extend(self.ask(key));
             }
         }
-        Referenced { read, forget }
+        read
     }
 
-    /// The request that was made last for this Secret was answered for good. Returns whether to ask again, because the watch has
-    /// shown another version since.
-    pub(crate) fn answered(&mut self, key: &ObjectKey) -> bool {
-        let Some(record) = self.referenced.get_mut(key) else {
-            return false;
-        };
+    /// Forgets the Secrets that routes do not refer to, and returns them.
+    pub(crate) fn forget(&mut self) -> Vec<ObjectKey> {
+        let forgotten = self
+            .records
+            .extract_if(.., |_, record| !record.referenced)
+            .map(|(key, _)| key);
+        forgotten.collect()
+    }
+
+    /// Whether an answer to this ticket is waited for.
+    pub(crate) fn awaits(&self, key: &ObjectKey, ticket: Ticket) -> bool {
+        let asked = self
+            .records
+            .get(key)
+            .and_then(|record| record.asked.as_ref());
+        asked.is_some_and(|asked| asked.ticket == ticket)
+    }
+
+    /// The request that is under way was answered for good. Returns what to read, because the watch has shown another version since.
+    pub(crate) fn answered(&mut self, key: &ObjectKey) -> Option<Read> {
+        let record = self.records.get_mut(key)?;
         if let Some(asked) = record.asked.take() {
-            record.answered = Some(asked);
+            record.answered = Some(asked.shown);
         }
         record.backoff = None;
         self.ask(key)
     }
 
-    /// The request that was made last failed. Returns how long to wait before the next; nothing if nobody refers to it any more.
-    pub(crate) fn failed(&mut self, key: &ObjectKey, refused: bool) -> Option<Duration> {
-        let record = self.referenced.get_mut(key)?;
+    /// The request that is under way failed. Returns how long to wait before the next, which is the same read again.
+    pub(crate) fn failed(&mut self, key: &ObjectKey, refused: bool) -> Option<(Read, Duration)> {
+        let record = self.records.get_mut(key)?;
+        let ticket = record.asked.as_ref()?.ticket;
         record.refused |= refused;
         let [least, most] = RETRY;
-        Some(
-            record
-                .backoff
-                .get_or_insert_with(|| Backoff::new(least, most))
-                .next(),
-        )
+        let backoff = record
+            .backoff
+            .get_or_insert_with(|| Backoff::new(least, most));
+        let read = Read {
+            key: key.clone(),
+            ticket,
+            pace: Pace::Patient,
+        };
+        Some((read, backoff.next()))
     }
 
-    /// Whether every referenced Secret had an answer at least once.
-    pub(crate) fn all_answered(&self) -> bool {
-        let mut records = self.referenced.values();
-        records.all(|record| record.answered.is_some() || record.refused)
+    /// What a publish without these may have to wait for.
+    pub(crate) fn unanswered(&self, unread: &[ObjectKey]) -> Unanswered {
+        let mut unanswered = Unanswered::default();
+        for key in unread {
+            let record = self.records.get(key);
+            if let Some(record) = record.filter(|record| !record.refused) {
+                unanswered.listed |= self.listed.contains_key(key);
+                unanswered.due |= !record.overdue;
+            }
+        }
+        unanswered
+    }
+
+    /// The time to answer is over for these.
+    pub(crate) fn give_up(&mut self, unread: &[ObjectKey]) {
+        for key in unread {
+            if let Some(record) = self.records.get_mut(key) {
+                record.overdue = true;
+            }
+        }
     }
 
     /// The referenced Secrets that the watch does not show, each marked as asked for: no event tells when one of another type
     /// comes or goes.
-    pub(crate) fn ask_unlisted(&mut self) -> Vec<ObjectKey> {
-        let records = self.referenced.iter_mut();
-        let unlisted = records
-            .filter(|(key, record)| record.asked.is_none() && !self.listed.contains_key(key));
-        unlisted
-            .map(|(key, record)| {
-                record.asked = Some(Shown::Nothing);
-                key.clone()
-            })
-            .collect()
+    pub(crate) fn ask_unlisted(&mut self) -> Vec<Read> {
+        let Self {
+            listed,
+            records,
+            tickets,
+        } = self;
+        let unlisted = records.iter_mut().filter(|(key, record)| {
+            record.referenced && record.asked.is_none() && !listed.contains_key(*key)
+        });
+        let ask =
+            |(key, record): (&ObjectKey, &mut Record)| record.ask(key, Shown::Nothing, tickets);
+        unlisted.map(ask).collect()
     }
 
     /// Marks a Secret as asked for if it needs to be.
-    fn ask(&mut self, key: &ObjectKey) -> bool {
-        let Some(record) = self.referenced.get_mut(key) else {
-            return false;
-        };
+    fn ask(&mut self, key: &ObjectKey) -> Option<Read> {
+        let record = self.records.get_mut(key)?;
         let listed = self.listed.get(key).cloned();
         let shown = listed.map_or(Shown::Nothing, Shown::Version);
-        let needs = record.asked.is_none() && record.answered.as_ref() != Some(&shown);
-        if needs {
-            record.asked = Some(shown);
+        match &record.asked {
+            None if record.answered.as_ref() == Some(&shown) => None,
+            None => Some(record.ask(key, shown, &mut self.tickets)),
+            // It may have been waiting patiently until there is something to read.
+            Some(asked) if asked.shown == Shown::Nothing && shown != Shown::Nothing => Some(Read {
+                key: key.clone(),
+                ticket: asked.ticket,
+                pace: Pace::Prompt,
+            }),
+            Some(_) => None,
         }
-        needs
+    }
+}
+
+impl Record {
+    /// Begins a new chain of requests.
+    fn ask(&mut self, key: &ObjectKey, shown: Shown, tickets: &mut u64) -> Read {
+        *tickets += 1;
+        let ticket = Ticket(*tickets);
+        let pace = match shown {
+            Shown::Version(_) => Pace::Prompt,
+            Shown::Nothing => Pace::Patient,
+        };
+        self.asked = Some(Asked { ticket, shown });
+        Read {
+            key: key.clone(),
+            ticket,
+            pace,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(name: &str) -> ObjectKey {
-        ObjectKey {
-            namespace: "default".into(),
-            name: name.into(),
-        }
-    }
-
-    fn version(version: &str) -> SecretVersion {
-        SecretVersion {
-            uid: "u".into(),
-            version: version.into(),
-        }
-    }
-
-    fn refer(secrets: &mut Secrets, names: &[&str]) -> [Vec<ObjectKey>; 2] {
-        let Referenced { read, forget } =
-            secrets.refer(&names.iter().map(|name| key(name)).collect());
-        [read, forget]
-    }
-
-    #[test]
-    fn only_referenced_secrets_are_read() {
-        let mut secrets = Secrets::default();
-        assert!(!secrets.seen(&key("a"), version("1")));
-        assert!(!secrets.seen(&key("b"), version("1")));
-        assert_eq!(refer(&mut secrets, &["a"]), [vec![key("a")], vec![]]);
-        assert!(!secrets.seen(&key("b"), version("2")));
-        assert_eq!(
-            refer(&mut secrets, &["b"]),
-            [vec![key("b")], vec![key("a")]]
-        );
-    }
-
-    #[test]
-    fn each_version_is_read_once_and_one_request_runs_at_a_time() {
-        let mut secrets = Secrets::default();
-        secrets.seen(&key("a"), version("1"));
-        refer(&mut secrets, &["a"]);
-        assert!(
-            !secrets.seen(&key("a"), version("2")),
-            "a request is under way"
-        );
-        assert!(
-            secrets.answered(&key("a")),
-            "it may have been for the old version"
-        );
-        assert!(!secrets.answered(&key("a")));
-        assert!(!secrets.seen(&key("a"), version("2")));
-        assert!(secrets.seen(&key("a"), version("3")));
-    }
-
-    #[test]
-    fn what_the_watch_does_not_show_is_read_too() {
-        let mut secrets = Secrets::default();
-        assert_eq!(refer(&mut secrets, &["a"]), [vec![key("a")], vec![]]);
-        assert!(!secrets.answered(&key("a")));
-        assert_eq!(secrets.ask_unlisted(), [key("a")]);
-        assert!(secrets.ask_unlisted().is_empty(), "a request is under way");
-        secrets.answered(&key("a"));
-        assert!(secrets.seen(&key("a"), version("1")));
-        secrets.answered(&key("a"));
-        assert!(secrets.ask_unlisted().is_empty());
-        assert!(secrets.gone(&key("a")));
-    }
-
-    #[test]
-    fn all_are_answered_when_each_was_once() {
-        let mut secrets = Secrets::default();
-        assert!(secrets.all_answered());
-        refer(&mut secrets, &["a", "b"]);
-        secrets.answered(&key("a"));
-        assert!(!secrets.all_answered());
-        secrets.answered(&key("b"));
-        assert!(secrets.all_answered());
-        secrets.seen(&key("a"), version("2"));
-        assert!(
-            secrets.all_answered(),
-            "a new version does not close the gate again"
-        );
-    }
-
-    #[test]
-    fn a_failure_is_tried_again_and_only_a_refusal_opens_the_gate() {
-        let mut secrets = Secrets::default();
-        refer(&mut secrets, &["a"]);
-        assert!(secrets.failed(&key("a"), false).is_some());
-        assert!(!secrets.all_answered());
-        assert!(secrets.failed(&key("a"), true).is_some());
-        assert!(secrets.all_answered());
-        assert!(
-            !secrets.seen(&key("a"), version("1")),
-            "a request is under way"
-        );
-        assert!(secrets.answered(&key("a")));
-        refer(&mut secrets, &[]);
-        assert_eq!(secrets.failed(&key("a"), false), None);
-    }
-
-    #[test]
-    fn an_answer_for_a_forgotten_secret_is_nothing() {
-        let mut secrets = Secrets::default();
-        refer(&mut secrets, &["a"]);
-        refer(&mut secrets, &[]);
-        assert!(!secrets.answered(&key("a")));
-        assert!(!secrets.is_referenced(&key("a")));
-    }
-}
+mod tests;

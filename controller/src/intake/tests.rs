@@ -6,6 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::decode::decode;
 use crate::failure::Failure;
+use crate::store::SecretState;
 
 fn source(kind: Kind) -> Source {
     Source {
@@ -49,13 +50,6 @@ fn secret(version: &str) -> Item {
 
 fn secret_key() -> ObjectKey {
     secret("1").reference.key()
-}
-
-fn to_the_secret() -> References {
-    References {
-        secrets: [secret_key()].into(),
-        ..References::default()
-    }
 }
 
 fn failure() -> Failure {
@@ -128,8 +122,47 @@ fn an_object_that_does_not_decode_is_withdrawn_alone_and_comes_back() {
     assert!(intake.undecodable().is_empty());
 }
 
+fn refer(intake: &mut Intake, secrets: &[ObjectKey]) -> Vec<Read> {
+    intake.refer(References {
+        secrets: secrets.iter().cloned().collect(),
+        ..References::default()
+    })
+}
+
+/// An answer to this read.
+fn answer(read: &Read, answer: Answer) -> secret_reader::Answered {
+    secret_reader::Answered {
+        key: read.key.clone(),
+        ticket: read.ticket,
+        answer,
+    }
+}
+
+fn present() -> Answer {
+    let secret = k8s_openapi::api::core::v1::Secret {
+        metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+            name: Some("tls".to_owned()),
+            namespace: Some("default".to_owned()),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    Answer::Present(secret.into())
+}
+
+fn failed(refused: bool) -> Answer {
+    Answer::Failed {
+        failure: failure(),
+        refused,
+    }
+}
+
+fn state(intake: &Intake) -> SecretState {
+    intake.snapshot().secret(&secret_key())
+}
+
 #[test]
-fn the_gate_opens_when_all_kinds_are_listed_and_all_secrets_answered() {
+fn everything_is_listed_when_every_kind_was() {
     let mut intake = intake();
     for source in all_sources() {
         assert!(!intake.is_listed());
@@ -138,25 +171,19 @@ fn the_gate_opens_when_all_kinds_are_listed_and_all_secrets_answered() {
         assert!(intake.take(&source, Event::Listed(Vec::new())).changed);
     }
     assert!(intake.is_listed());
-    assert_eq!(intake.refer(to_the_secret()), [secret_key()]);
-    assert!(!intake.is_read());
-    let answered = intake.answered(&secret_key(), Answer::Absent);
-    assert!(answered.taken.changed);
-    assert!(intake.is_read());
 }
 
 #[test]
-fn a_refusal_opens_the_gate_and_is_tried_again() {
+fn a_failure_is_tried_again_and_a_refusal_is_an_answer_too() {
     let mut intake = intake();
-    intake.refer(to_the_secret());
-    let failed = |refused| Answer::Failed {
-        failure: failure(),
-        refused,
-    };
-    let answered = intake.answered(&secret_key(), failed(false));
-    assert!(answered.retry.is_some() && !answered.taken.changed && !intake.is_read());
-    let answered = intake.answered(&secret_key(), failed(true));
-    assert!(answered.retry.is_some() && answered.taken.changed && intake.is_read());
+    let unread = [secret_key()];
+    let read = refer(&mut intake, &unread).remove(0);
+    let answered = intake.answered(answer(&read, failed(false))).unwrap();
+    assert!(answered.next.is_some() && !answered.changed);
+    assert!(intake.unanswered(&unread).due);
+    let answered = intake.answered(answer(&read, failed(true))).unwrap();
+    assert!(answered.next.is_some() && answered.changed);
+    assert!(!intake.unanswered(&unread).due);
 }
 
 #[test]
@@ -164,54 +191,42 @@ fn a_secret_is_read_when_it_changes_and_withdrawn_when_it_is_deleted() {
     let mut intake = intake();
     let secrets = source(Kind::Secret);
     assert_eq!(intake.take(&secrets, Event::Applied(secret("1"))).read, []);
-    intake.refer(to_the_secret());
-    let read = || {
-        let read = k8s_openapi::api::core::v1::Secret {
-            metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-                name: Some("tls".to_owned()),
-                namespace: Some("default".to_owned()),
-                ..Default::default()
-            },
-            ..Default::default()
-        };
-        Answer::Present(read.into())
-    };
-    assert!(intake.answered(&secret_key(), read()).taken.changed);
-    let changed = intake.take(&secrets, Event::Applied(secret("2")));
-    assert_eq!((changed.changed, changed.read), (false, vec![secret_key()]));
-    let failed = Answer::Failed {
-        failure: failure(),
-        refused: true,
-    };
-    assert!(!intake.answered(&secret_key(), failed).taken.changed);
-    assert!(matches!(
-        intake.snapshot().secret(&secret_key()),
-        crate::store::SecretState::Present(_)
-    ));
-    intake.answered(&secret_key(), read());
+    let read = refer(&mut intake, &[secret_key()]).remove(0);
+    assert!(intake.answered(answer(&read, present())).unwrap().changed);
+    let mut changed = intake.take(&secrets, Event::Applied(secret("2")));
+    assert!(!changed.changed);
+    let read = changed.read.remove(0);
+    let kept = intake.answered(answer(&read, failed(false))).unwrap();
+    assert!(!kept.changed);
+    assert!(matches!(state(&intake), SecretState::Present(_)));
+    intake.answered(answer(&read, present()));
     let deleted = intake.take(&secrets, Event::Deleted(secret("3")));
     assert!(deleted.changed);
-    assert_eq!(
-        deleted.read,
-        [secret_key()],
-        "another type may have taken its place"
-    );
-    assert_eq!(
-        intake.snapshot().secret(&secret_key()),
-        crate::store::SecretState::Absent
-    );
+    assert_eq!(deleted.read.len(), 1, "another type may be in its place");
+    assert_eq!(state(&intake), SecretState::Absent);
 }
 
 #[test]
-fn what_nothing_refers_to_is_forgotten() {
+fn what_nothing_refers_to_is_kept_until_it_may_be_forgotten() {
     let mut intake = intake();
-    intake.refer(to_the_secret());
-    intake.answered(&secret_key(), Answer::Absent);
-    intake.refer(References::default());
-    assert_eq!(
-        intake.snapshot().secret(&secret_key()),
-        crate::store::SecretState::NotYetRead
-    );
-    let late = intake.answered(&secret_key(), Answer::Absent);
-    assert_eq!(late, Answered::default());
+    let read = refer(&mut intake, &[secret_key()]).remove(0);
+    intake.answered(answer(&read, present()));
+    refer(&mut intake, &[]);
+    assert!(matches!(state(&intake), SecretState::Present(_)));
+    assert_eq!(intake.forget(), [secret_key()]);
+    assert_eq!(state(&intake), SecretState::NotYetRead);
+}
+
+#[test]
+fn an_answer_to_an_earlier_request_changes_nothing() {
+    let mut intake = intake();
+    let early = refer(&mut intake, &[secret_key()]).remove(0);
+    refer(&mut intake, &[]);
+    intake.forget();
+    let late = refer(&mut intake, &[secret_key()]).remove(0);
+    assert_eq!(intake.answered(answer(&early, Answer::Absent)), None);
+    assert_eq!(state(&intake), SecretState::NotYetRead);
+    intake.answered(answer(&late, present()));
+    assert_eq!(intake.answered(answer(&early, Answer::Absent)), None);
+    assert!(matches!(state(&intake), SecretState::Present(_)));
 }
