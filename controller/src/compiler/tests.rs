@@ -3,13 +3,15 @@
 mod world;
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::*;
 use crate::secret_queue::SPACING;
-use world::{LIMIT, Reply, World, api, route, slice};
+use world::{LIMIT, Reply, World, api, route, slice, usual_compile};
 
 #[tokio::test(start_paused = true)]
 async fn a_route_that_goes_to_another_certificate_serves_the_first_until_the_second_was_read() {
@@ -171,6 +173,27 @@ async fn a_read_that_panics_is_told_and_tried_again_and_disturbs_nothing() {
     api.set("bad", Reply::Good);
     world.becomes("chat: bad=Serve, other: one=Serve").await;
     assert!(world.health.warnings().is_empty());
+}
+
+#[tokio::test]
+async fn the_runtime_goes_on_while_a_compile_runs() {
+    let (begun, compile) = (Arc::new(Notify::new()), usual_compile());
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
+    let (released, telling) = (Mutex::new(released), begun.clone());
+    let slow: Compile = Arc::new(move |snapshot, now| {
+        telling.notify_one();
+        let waited = released
+            .lock()
+            .unwrap()
+            .recv_timeout(Duration::from_secs(10));
+        waited.expect("the runtime's only thread is free");
+        compile(snapshot, now)
+    });
+    let world = World::start_with(&api(&[]), slow, &[], vec![]).await;
+    begun.notified().await;
+    release.send(()).unwrap();
+    let mut outputs = world.outputs.clone();
+    outputs.wait_for(Option::is_some).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
