@@ -30,7 +30,8 @@ impl EchoProcess {
         Self::start_on(own_address(), name, &[]).await
     }
 
-    async fn start_on(ip: IpAddr, name: &str, flags: &[&str]) -> Self {
+    /// On this address.
+    pub async fn start_on(ip: IpAddr, name: &str, flags: &[&str]) -> Self {
         let mut command = Command::new(build_folder().join("echo"));
         let listen = SocketAddr::new(ip, 0).to_string();
         command
@@ -65,7 +66,7 @@ impl EchoProcess {
 }
 
 /// An IPv4 address of this machine that is not loopback.
-fn own_address() -> IpAddr {
+pub(crate) fn own_address() -> IpAddr {
     // Connecting a UDP socket sends nothing; the kernel only chooses the address that it would send from.
     let towards_documentation = SocketAddr::from(([198, 51, 100, 1], 9));
     let found = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {

@@ -4,13 +4,14 @@
 //! a client would, and watches what a backend saw. The product is only ever driven as a process: this crate depends on
 //! none of its crates, so a test cannot pass because it shares a mistake with the code.
 //!
-//! Rules: every address is 127.0.0.1 with a port the kernel chose; every wait has a limit and a name
+//! Rules: every address is 127.0.0.1 with a port the kernel chose (a backend in a cluster: this machine's own); every wait has a limit and a name
 //! ([`wait`]); nothing sleeps to give something else time; every child is ended by its own pid.
 //!
 //! | part | what it holds |
 //! |---|---|
+//! | [`way`] | the two ways to serve a route, for tests that run over both |
 //! | [`scene`], [`gateway`], [`manifests`], [`certificate`] | the product under test and what it is given |
-//! | [`client`], [`raw`], [`frame`], [`talkers`] | the client side: a WebSocket client; bytes as they are; many that talk |
+//! | [`client`], [`raw`], [`frame`], [`talkers`], [`page`] | the client side: a WebSocket client; bytes as they are; many that talk; a browser |
 //! | [`backend`], [`echo`], [`echo_process`] | the backend side: scripted sockets; the echo server and its process |
 //! | [`kubernetes`] | a real API server, and the product in a cluster |
 //! | [`metrics`], [`wait`], [`tools`], [`malformed`] | reading, waiting, external programs, the data file |
@@ -34,9 +35,11 @@ pub mod kubernetes;
 pub mod malformed;
 pub mod manifests;
 pub mod metrics;
+pub mod page;
 pub mod process;
 pub mod raw;
 pub mod scene;
 pub mod talkers;
 pub mod tools;
 pub mod wait;
+pub mod way;

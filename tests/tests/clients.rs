@@ -1,4 +1,5 @@
-//! Real clients through wss: what each of them sees through the proxy is what it sees from the backend itself.
+//! Real clients through wss: what each of them sees through the proxy is what it sees from the backend itself. The same list
+//! runs over both ways, files and a cluster.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -7,16 +8,32 @@ use futures_util::{SinkExt, StreamExt};
 use tempfile::NamedTempFile;
 use tests::client::{Dial, close_code, next, talk};
 use tests::echo_process::EchoProcess;
+use tests::manifests::Rule;
+use tests::over_both_ways;
+use tests::page::Page;
 use tests::process::Process;
-use tests::scene::{HOST, Scene};
+use tests::scene::{HOST, SERVICE};
 use tests::tools::{Tool, require, run, script};
-use tests::wait::within;
+use tests::wait::{LIMIT, within};
+use tests::way::Way;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 const MEBIBYTE: usize = 1 << 20;
+
+over_both_ways! {
+    a_rust_client_sees_the_echo_backend_itself
+    a_python_client_sees_the_echo_backend_itself
+    a_node_client_sees_the_echo_backend_itself
+    permessage_deflate_passes_between_python_and_python
+    permessage_deflate_passes_between_python_and_node
+    permessage_deflate_passes_between_node_and_node
+    permessage_deflate_passes_between_node_and_python
+    the_first_message_tells_which_rule_and_endpoint_serve_the_socket
+    the_demo_page_talks_through_the_proxy_and_shows_1001_at_ctrl_c
+}
 
 /// What a Rust client sees, as lines; the same steps as the scripts in `clients/`.
 async fn rust_transcript(dial: &Dial) -> Vec<String> {
@@ -97,18 +114,25 @@ async fn rust_transcript(dial: &Dial) -> Vec<String> {
     lines
 }
 
-async fn echo() -> EchoProcess {
-    EchoProcess::start_with("echo", &["--subprotocol", "chat.v2"]).await
+async fn echo(way: Way) -> EchoProcess {
+    let flags = ["--subprotocol", "chat.v2"];
+    EchoProcess::start_on(way.backend_address(), "echo", &flags).await
+}
+
+fn rule() -> Rule {
+    Rule::to(SERVICE).named("talk")
 }
 
 /// An echo backend of another language; `None` when its tool is missing.
-async fn foreign_backend(tool: Tool) -> Option<(Process, SocketAddr)> {
+async fn foreign_backend(way: Way, tool: Tool) -> Option<(Process, SocketAddr)> {
     let name = if matches!(tool, Tool::Node) {
         "node/server.js"
     } else {
         "python/server.py"
     };
-    let process = Process::spawn(name, script(&require(tool)?, name));
+    let mut command = script(&require(tool)?, name);
+    command.arg(way.backend_address().to_string());
+    let process = Process::spawn(name, command);
     let line = process.stdout.with("listening on ").await;
     let address = line
         .rsplit(' ')
@@ -118,11 +142,11 @@ async fn foreign_backend(tool: Tool) -> Option<(Process, SocketAddr)> {
 }
 
 /// Runs the client of a tool directly at `backend` and through the proxy, and compares what it printed.
-async fn compare_script(tool: Tool, backend: SocketAddr) -> Option<Vec<String>> {
+async fn compare_script(way: Way, tool: Tool, backend: SocketAddr) -> Option<Vec<String>> {
     let program = require(tool)?;
-    let scene = Scene::in_front_of(backend).await;
+    let served = way.serve(rule(), backend).await?;
     let mut root = NamedTempFile::new().expect("a temporary file");
-    root.write_all(scene.authority.root_pem().as_bytes())
+    root.write_all(served.authority().root_pem().as_bytes())
         .expect("the root certificate");
     let name = if matches!(tool, Tool::Node) {
         "node/client.js"
@@ -133,7 +157,7 @@ async fn compare_script(tool: Tool, backend: SocketAddr) -> Option<Vec<String>> 
     let mut direct = script(&program, name);
     direct.args([format!("ws://{HOST}/"), backend.to_string()]);
     let mut proxied = script(&program, name);
-    proxied.args([format!("wss://{HOST}/"), scene.gateway.https.to_string()]);
+    proxied.args([format!("wss://{HOST}/"), served.https().to_string()]);
     if matches!(tool, Tool::Python) {
         proxied.arg("--ca");
     }
@@ -156,82 +180,127 @@ fn assert_deflate_was_agreed(transcript: &[String]) {
     assert!(agreed, "no socket had permessage-deflate: {transcript:?}");
 }
 
-#[tokio::test]
-async fn a_rust_client_sees_the_echo_backend_itself() {
-    let echo = echo().await;
-    let scene = Scene::in_front_of(echo.address).await;
+async fn a_rust_client_sees_the_echo_backend_itself(way: Way) {
+    let echo = echo(way).await;
+    let Some(served) = way.serve(rule(), echo.address).await else {
+        return;
+    };
     let direct = rust_transcript(&Dial::ws(echo.address, HOST)).await;
-    assert_eq!(direct, rust_transcript(&scene.client()).await);
+    assert_eq!(direct, rust_transcript(&served.client()).await);
     assert!(
         !direct.iter().any(|line| line.contains("same false")),
         "{direct:?}"
     );
 }
 
-#[tokio::test]
-async fn a_python_client_sees_the_echo_backend_itself() {
-    let echo = echo().await;
-    compare_script(Tool::Python, echo.address).await;
+async fn a_python_client_sees_the_echo_backend_itself(way: Way) {
+    let echo = echo(way).await;
+    compare_script(way, Tool::Python, echo.address).await;
 }
 
-#[tokio::test]
-async fn a_node_client_sees_the_echo_backend_itself() {
-    let echo = echo().await;
-    compare_script(Tool::Node, echo.address).await;
+async fn a_node_client_sees_the_echo_backend_itself(way: Way) {
+    let echo = echo(way).await;
+    compare_script(way, Tool::Node, echo.address).await;
 }
 
-#[tokio::test]
-async fn permessage_deflate_passes_between_python_and_python() {
-    let Some((_backend, address)) = foreign_backend(Tool::Python).await else {
+async fn permessage_deflate_passes_between_python_and_python(way: Way) {
+    let Some((_backend, address)) = foreign_backend(way, Tool::Python).await else {
         return;
     };
-    let Some(transcript) = compare_script(Tool::Python, address).await else {
+    let Some(transcript) = compare_script(way, Tool::Python, address).await else {
         return;
     };
     assert_deflate_was_agreed(&transcript);
 }
 
-#[tokio::test]
-async fn permessage_deflate_passes_between_python_and_node() {
-    let Some((_backend, address)) = foreign_backend(Tool::Node).await else {
+async fn permessage_deflate_passes_between_python_and_node(way: Way) {
+    let Some((_backend, address)) = foreign_backend(way, Tool::Node).await else {
         return;
     };
-    let Some(transcript) = compare_script(Tool::Python, address).await else {
-        return;
-    };
-    assert_deflate_was_agreed(&transcript);
-}
-
-#[tokio::test]
-async fn permessage_deflate_passes_between_node_and_node() {
-    let Some((_backend, address)) = foreign_backend(Tool::Node).await else {
-        return;
-    };
-    let Some(transcript) = compare_script(Tool::Node, address).await else {
+    let Some(transcript) = compare_script(way, Tool::Python, address).await else {
         return;
     };
     assert_deflate_was_agreed(&transcript);
 }
 
-#[tokio::test]
-async fn permessage_deflate_passes_between_node_and_python() {
-    let Some((_backend, address)) = foreign_backend(Tool::Python).await else {
+async fn permessage_deflate_passes_between_node_and_node(way: Way) {
+    let Some((_backend, address)) = foreign_backend(way, Tool::Node).await else {
         return;
     };
-    let Some(transcript) = compare_script(Tool::Node, address).await else {
+    let Some(transcript) = compare_script(way, Tool::Node, address).await else {
         return;
     };
     assert_deflate_was_agreed(&transcript);
 }
 
-#[tokio::test]
-async fn the_first_message_tells_which_rule_and_endpoint_serve_the_socket() {
-    let echo = echo().await;
-    let scene = Scene::in_front_of(echo.address).await;
-    let mut socket = scene.client().path("/").connect().await;
+async fn permessage_deflate_passes_between_node_and_python(way: Way) {
+    let Some((_backend, address)) = foreign_backend(way, Tool::Python).await else {
+        return;
+    };
+    let Some(transcript) = compare_script(way, Tool::Node, address).await else {
+        return;
+    };
+    assert_deflate_was_agreed(&transcript);
+}
+
+async fn the_first_message_tells_which_rule_and_endpoint_serve_the_socket(way: Way) {
+    let echo = echo(way).await;
+    let Some(served) = way.serve(rule(), echo.address).await else {
+        return;
+    };
+    let mut socket = served.client().path("/").connect().await;
     let hello = next(&mut socket).await.into_text().expect("a text message");
     let hello: serde_json::Value = serde_json::from_str(&hello).expect("JSON");
-    assert_eq!(hello["rule"], "default/chat/talk");
+    assert_eq!(hello["rule"], format!("{}/chat/talk", served.namespace()));
     assert_eq!(hello["address"], echo.address.to_string());
     talk(&mut socket, "and the echo follows").await;
+}
+
+async fn the_demo_page_talks_through_the_proxy_and_shows_1001_at_ctrl_c(way: Way) {
+    let flags = ["--ignore-sigterm"];
+    let echo = EchoProcess::start_on(way.backend_address(), "echo", &flags).await;
+    let rule = Rule::to(SERVICE).named("page").forward();
+    let Some(mut served) = way.serve(rule, echo.address).await else {
+        return;
+    };
+    let Some(mut page) = Page::open(served.https()) else {
+        return;
+    };
+    assert_eq!(page.answer().await["title"], "ws-ingress demo");
+
+    page.step("wait state open").await;
+    let namespace = served.namespace().to_owned();
+    let rule = page.step(&format!("wait rule {namespace}")).await;
+    assert_eq!(rule, format!("{namespace}/chat/page"));
+    assert_eq!(
+        page.step("read endpoint").await,
+        format!("echo at {}", echo.address)
+    );
+    page.step("wait round-trip ms").await;
+
+    // Random, so that nothing but this message can be found.
+    let text = tempfile::Builder::new()
+        .prefix("hello-")
+        .rand_bytes(12)
+        .tempfile()
+        .expect("a random name");
+    let text = text
+        .path()
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
+    page.step(&format!("say {text}")).await;
+    echo.log()
+        .with(&format!("echo received text: {text}"))
+        .await;
+
+    served.interrupt();
+    let close = page.step("wait close 1001").await;
+    assert!(close.starts_with("1001"), "{close}");
+    page.step("wait state next try").await;
+    assert_eq!(
+        served.drained(LIMIT).await,
+        "drained sockets=1 closed=1 cut=0"
+    );
 }

@@ -45,6 +45,11 @@ async fn apply_wait_and_talk(release: &Release, namespace: &str) {
             .wait("websocketroute/chat", &format!("condition={condition}"))
             .await;
     }
+    // What a person sees of it: name, hostnames, Accepted, Programmed, age.
+    let row = kubectl.ok(&["get", "wsr", "chat", "--no-headers"]).await;
+    let row: Vec<_> = row.split_whitespace().collect();
+    let hosts = format!(r#"["{HOST}"]"#);
+    assert_eq!(row[..4], ["chat", &hosts, "True", "True"]);
     let mut socket = Dial::wss(dataplane.https, HOST, authority.root())
         .connect()
         .await;

@@ -1,6 +1,7 @@
-"""An echo backend on `websockets` that agrees to permessage-deflate and to the subprotocol chat.v2."""
+"""An echo backend on `websockets` that agrees to permessage-deflate and to the subprotocol chat.v2: `server.py ADDRESS`."""
 
 import asyncio
+import sys
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import serve
@@ -26,7 +27,7 @@ def choose(_socket, offered):
 
 async def main():
     async with serve(
-        echo, "127.0.0.1", 0, select_subprotocol=choose, compression="deflate", max_size=None
+        echo, sys.argv[1], 0, select_subprotocol=choose, compression="deflate", max_size=None
     ) as server:
         host, port = server.sockets[0].getsockname()
         print(f"listening on {host}:{port}", flush=True)

@@ -1,6 +1,7 @@
 //! The usual scene in a cluster: a controller and a dataplane of one installation, a namespace with routes, and what the
 //! routes say of themselves.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -74,12 +75,17 @@ impl Installed {
     }
 
     /// Applies the usual route, all of [`HOST`] to this backend, and waits until it is programmed.
-    pub async fn serve(&self, backend: std::net::SocketAddr) {
+    pub async fn serve(&self, backend: SocketAddr) {
+        self.serve_by(&[Rule::to(SERVICE)], backend).await;
+    }
+
+    /// The same by these rules of [`SERVICE`].
+    pub async fn serve_by(&self, rules: &[Rule], backend: SocketAddr) {
         let manifests = [
             secret(SECRET, &self.authority.issue(&[HOST])),
             service(SERVICE),
             endpoints(SERVICE, &[backend]),
-            self.usual_route(&[Rule::to(SERVICE)]),
+            self.usual_route(rules),
         ];
         self.namespace.kubectl.apply(&manifests.concat()).await;
         is_programmed(&self.namespace, ROUTE).await;
