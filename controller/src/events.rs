@@ -30,7 +30,8 @@ const REQUEST: Duration = Duration::from_secs(3);
 
 /// Writes the events.
 pub(crate) struct EventWriter {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
     /// What troubles without an object are about.
     lease: ObjectReference,
     standing: Standing,
@@ -50,7 +51,8 @@ impl EventWriter {
             instance: Some(instance),
         };
         Self {
-            recorder: Recorder::new(client, reporter),
+            client,
+            reporter,
             lease: ObjectReference {
                 api_version: Some("coordination.k8s.io/v1".to_owned()),
                 kind: Some("Lease".to_owned()),
@@ -105,7 +107,9 @@ impl EventWriter {
                 action: "Watch".to_owned(),
                 secondary: None,
             };
-            let published = timeout(REQUEST, self.recorder.publish(&event, &reference)).await;
+            // A new one each time: it would count an event about the same object as the one before, and keep the first note.
+            let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+            let published = timeout(REQUEST, recorder.publish(&event, &reference)).await;
             let failure = match published.map(|published| published.map_err(Failure::from)) {
                 Ok(Ok(())) => {
                     told.insert(about, note);
