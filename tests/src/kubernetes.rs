@@ -12,22 +12,27 @@
 //! | [`server`], [`credentials`] | the two processes; the authority, and who a client is |
 //! | [`kubectl`], [`request`] | the two ways to talk to it |
 //! | [`release`], [`controller`], [`dataplane`] | the product in that cluster |
+//! | [`rights`], [`audit`] | what the controller may do, taken away and given back; what it was refused |
 //! | [`installed`] | all of it ready, and what its routes say |
 //! | [`site`], [`front`], [`traffic`] | an installation that serves while something is taken away from it |
+//! | [`grants`] | the kind of Gateway API |
 //! | [`assumed`] | what is not settled yet, in one place |
 //! | [`routes`] | the data file of good and bad routes |
 
 pub mod assumed;
+pub mod audit;
 pub mod cluster;
 pub mod controller;
 pub mod credentials;
 pub mod dataplane;
 pub mod front;
+pub mod grants;
 pub mod installed;
 pub mod kubectl;
 pub mod namespace;
 pub mod release;
 pub mod request;
+pub mod rights;
 pub mod routes;
 pub mod server;
 pub mod site;

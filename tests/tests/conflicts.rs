@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tests::client::{next, talk};
 use tests::echo_process::EchoProcess;
+use tests::kubernetes::grants::{self, GRANTS};
 use tests::kubernetes::installed::{
     Installed, ROUTE, cluster, condition, is_programmed, read_route, says,
 };
@@ -150,35 +151,12 @@ async fn a_hostname_stays_with_the_namespace_that_claimed_it_and_the_loser_learn
     says(&loser, "latecomer", ["Accepted", "True", "Accepted"]).await;
 }
 
-/// The kind of Gateway API, as far as it is needed here.
-const GRANTS: &str = r#"---
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata:
-  name: referencegrants.gateway.networking.k8s.io
-  annotations: { "api-approved.kubernetes.io": "unapproved, for a test" }
-spec:
-  group: gateway.networking.k8s.io
-  scope: Namespaced
-  names: { kind: ReferenceGrant, listKind: ReferenceGrantList, plural: referencegrants, singular: referencegrant }
-  versions:
-  - name: v1beta1
-    served: true
-    storage: true
-    schema: { openAPIV3Schema: { type: object, x-kubernetes-preserve-unknown-fields: true } }
-"#;
-
 #[tokio::test]
 async fn a_grant_permits_a_reference_and_takes_it_back_at_once() {
     let Some(cluster) = cluster().await else {
         return;
     };
-    cluster.kubectl.apply(GRANTS).await;
-    let definition = "crd/referencegrants.gateway.networking.k8s.io";
-    cluster
-        .kubectl
-        .wait(definition, "condition=Established")
-        .await;
+    grants::define(&cluster).await;
     let Some((installed, echo)) = scene().await else {
         return;
     };
@@ -217,7 +195,7 @@ async fn a_grant_permits_a_reference_and_takes_it_back_at_once() {
             "to": [{ "group": "", "kind": "Secret", "name": "their-tls" }, { "group": "", "kind": "Service" }],
         },
     });
-    let path = there.path("gateway.networking.k8s.io/v1beta1/referencegrants", "lent");
+    let path = there.path(GRANTS, "lent");
     let api = cluster.api();
     let (code, answer) = api.patch(&path, Patch::Apply("test"), &grant).await;
     assert!(code.is_success(), "{code} {answer}");

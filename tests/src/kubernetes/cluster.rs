@@ -4,7 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime;
@@ -180,6 +183,17 @@ impl Cluster {
         let answer = self.api.create(&path, &json!({ "spec": spec })).await;
         let token = answer.pointer("/status/token").and_then(Value::as_str);
         token.expect("a token").to_owned()
+    }
+
+    /// This token, but for its end: `TokenRequest` gives none for less than ten minutes.
+    pub fn token_for(&self, token: &str, time: Duration) -> String {
+        let payload = token.split('.').nth(1).expect("three parts");
+        let payload = BASE64.decode(payload).expect("base64");
+        let mut payload: Value = serde_json::from_slice(&payload).expect("claims");
+        let ends = SystemTime::now() + time;
+        let ends = ends.duration_since(UNIX_EPOCH).expect("after 1970");
+        payload["exp"] = json!(ends.as_secs());
+        self.server.signed_token(&payload)
     }
 
     /// A file with this content, in the cluster's folder; its name ends as given.

@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
 use super::assumed::{CONTROLLER_ACCOUNT, DATAPLANE_ACCOUNT, DATAPLANE_SERVICE, POD_NAME, POD_UID};
+use super::audit::{self, Refusal};
 use super::cluster::{BoundPod, Cluster};
 use super::namespace::Namespace;
 use super::request::Patch;
+use super::rights::{Account, Right, roles};
 use crate::tools::built_already;
 
 pub const CONTROLLER: &str = "ws-ingress-controller";
@@ -31,6 +33,8 @@ pub enum Scope {
 pub struct Release {
     pub namespace: Namespace,
     pub scope: Scope,
+    /// What a test took from the controller, on purpose.
+    taken: Mutex<Vec<Right>>,
 }
 
 /// A pod that exists as an object only.
@@ -58,7 +62,11 @@ impl Release {
     /// All its objects; the processes come from [`super::controller`] and [`super::dataplane`].
     pub async fn install(cluster: &Arc<Cluster>, scope: Scope) -> Self {
         let namespace = cluster.namespace().await;
-        let release = Self { namespace, scope };
+        let release = Self {
+            namespace,
+            scope,
+            taken: Mutex::default(),
+        };
         let mut manifests = release.manifest("release.yaml");
         match &release.scope {
             Scope::Cluster => manifests += &release.manifest("cluster.yaml"),
@@ -73,7 +81,29 @@ impl Release {
         }
         manifests += &dataplane_service();
         release.namespace.kubectl.apply(&manifests).await;
+        release.rights_hold().await;
         release
+    }
+
+    /// Waits until the API server knows the roles and who has them: a controller that starts sooner is refused for a moment.
+    async fn rights_hold(&self) {
+        let account = Account::of(self).await;
+        for role in roles(self).await {
+            let right = role.rights.first().expect("a role of no right");
+            account.comes_to(right, true).await;
+        }
+    }
+
+    /// Notes what a test is about to take from the controller.
+    pub(super) fn takes(&self, rights: impl Iterator<Item = Right>) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.extend(rights);
+    }
+
+    /// What the API server has refused to the controller so far.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        let namespace = &self.namespace.name;
+        audit::refusals(&self.cluster().server, namespace, CONTROLLER_ACCOUNT)
     }
 
     pub fn cluster(&self) -> &Arc<Cluster> {
@@ -175,6 +205,22 @@ impl Release {
     /// What a pod learns of itself.
     pub(super) fn pod_environment(pod: &Pod) -> [(&'static str, &str); 2] {
         [(POD_NAME, &pod.name), (POD_UID, &pod.uid)]
+    }
+}
+
+impl Drop for Release {
+    /// With the rights of `kubernetes/rbac` a controller asks for nothing that it is refused, in any test.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let mut refusals = self.refusals();
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.retain(|refusal| {
+            let is_it = |right: &Right| right.verb == refusal.verb && right.what == refusal.what;
+            !taken.iter().any(is_it)
+        });
+        assert!(refusals.is_empty(), "403 to the controller: {refusals:#?}");
     }
 }
 

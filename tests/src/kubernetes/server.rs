@@ -2,15 +2,21 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use http::Method;
-use rcgen::KeyPair;
+use rcgen::{KeyPair, SigningKey as _};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use super::audit;
 use super::credentials::{Access, ClusterAuthority, Identity};
 use super::request::Api;
 use crate::metrics;
@@ -22,7 +28,7 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// Ports are taken from here, below those that the kernel gives to port 0 and to clients: a server that is stopped for a
 /// minute must find its port free.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
+const PORTS: Range<u16> = 20_000..32_000;
 
 /// Where the API server says that it is. It tells nobody here, but refuses to tell a loopback address, and without a
 /// default route it finds no other (an address for documentation, RFC 5737).
@@ -33,8 +39,12 @@ pub struct Server {
     programs: PathBuf,
     folder: PathBuf,
     authority: ClusterAuthority,
+    /// Signs the tokens of accounts.
+    signing: KeyPair,
     etcd_client: SocketAddr,
     address: SocketAddr,
+    /// Parts of the audit log from the API server's starts: it refuses everything until it has read its roles.
+    starts: StdMutex<Vec<Range<usize>>>,
     /// None while it is stopped. Dropped before its etcd, which it would miss loudly.
     api: Mutex<Option<Process>>,
     _etcd: Process,
@@ -45,7 +55,6 @@ impl Server {
     pub async fn start(programs: &Path, folder: &Path) -> Self {
         let authority = ClusterAuthority::new();
         let server = authority.server();
-        // ServiceAccount tokens are signed with this one.
         let signing = KeyPair::generate().expect("a key");
         let files = [
             ("ca.crt", authority.root_pem()),
@@ -53,9 +62,10 @@ impl Server {
             ("server.key", server.key),
             ("tokens.key", signing.serialize_pem()),
             ("tokens.pub", signing.public_key_pem()),
+            ("audit-policy.yaml", audit::POLICY.to_owned()),
         ];
         for (name, text) in files {
-            fs::write(folder.join(name), text).expect("write a certificate");
+            fs::write(folder.join(name), text).expect("write a file");
         }
 
         let etcd_client = free_port();
@@ -64,8 +74,10 @@ impl Server {
             programs: programs.to_path_buf(),
             folder: folder.to_path_buf(),
             authority,
+            signing,
             etcd_client,
             address: free_port(),
+            starts: StdMutex::default(),
             api: Mutex::new(None),
             _etcd: etcd,
         };
@@ -103,12 +115,15 @@ impl Server {
             ("service-account-key-file", file("tokens.pub")),
             ("service-account-signing-key-file", file("tokens.key")),
             ("service-cluster-ip-range", "10.0.0.0/16".to_owned()),
+            ("audit-policy-file", file("audit-policy.yaml")),
+            ("audit-log-path", self.audit_file().display().to_string()),
             // Nobody makes default ServiceAccounts, and this plugin refuses pods without one.
             ("disable-admission-plugins", "ServiceAccount".to_owned()),
         ];
         for (name, value) in flags {
             command.arg(format!("--{name}={value}"));
         }
+        let before = self.audit().len();
         let mut api = self.api.lock().await;
         let api = api.insert(Process::spawn("kube-apiserver", command));
         let client = Api::new(admin(&self.authority, self.address));
@@ -118,6 +133,39 @@ impl Server {
             status.is_success().then_some(())
         })
         .await;
+        let start = before..self.audit().len();
+        self.starts().push(start);
+    }
+
+    fn starts(&self) -> MutexGuard<'_, Vec<Range<usize>>> {
+        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A token of these claims, as the API server itself would sign it (RFC 7515, RFC 7518 §3.4).
+    pub(super) fn signed_token(&self, claims: &Value) -> String {
+        let header = json!({ "alg": "ES256", "typ": "JWT" });
+        let parts = [header.to_string(), claims.to_string()].map(|part| BASE64.encode(part));
+        let text = parts.join(".");
+        let signature = self.signing.sign(text.as_bytes()).expect("a signature");
+        format!("{text}.{}", BASE64.encode(fixed(&signature)))
+    }
+
+    fn audit_file(&self) -> PathBuf {
+        self.folder.join("audit.log")
+    }
+
+    fn audit(&self) -> Vec<u8> {
+        // Not there before the first start.
+        fs::read(self.audit_file()).unwrap_or_default()
+    }
+
+    /// What accounts asked for while it was ready, and what they were told: see [`audit`].
+    pub(super) fn audit_log(&self) -> String {
+        let mut log = self.audit();
+        for start in self.starts().iter().rev() {
+            log.drain(start.clone());
+        }
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// How to reach it as admin.
@@ -137,6 +185,19 @@ impl Server {
             identity,
         }
     }
+}
+
+/// A signature of P-256, which is a SEQUENCE of two INTEGERs in DER, as two numbers of 32 bytes.
+fn fixed(der: &[u8]) -> Vec<u8> {
+    let mut rest = &der[2..];
+    let mut number = || {
+        let (head, tail) = rest.split_at(2);
+        let (bytes, after) = tail.split_at(usize::from(head[1]));
+        rest = after;
+        let digits = &bytes[bytes.len().saturating_sub(32)..];
+        [vec![0; 32 - digits.len()], digits.to_vec()].concat()
+    };
+    [number(), number()].concat()
 }
 
 fn admin(authority: &ClusterAuthority, server: SocketAddr) -> Access {

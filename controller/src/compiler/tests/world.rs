@@ -138,6 +138,7 @@ pub(super) fn usual_compile() -> Compile {
         class: "ws-ingress".to_owned(),
         loopback_endpoints: LoopbackEndpoints::Refuse,
         denied_backends: Vec::new(),
+        own_services: Vec::new(),
     };
     Arc::new(move |snapshot, now| compile(snapshot, &config, now))
 }
