@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use crds::DurationString;
+use dataplane::args::Listeners;
 
 /// An ingress for WebSockets.
 #[derive(Debug, Parser)]
@@ -39,23 +40,8 @@ pub struct Standalone {
     #[arg(long, env = "WS_INGRESS_MANIFESTS", value_name = "PATH", num_args = 1.., required = true, value_delimiter = ':')]
     pub manifests: Vec<PathBuf>,
 
-    /// Address of the TLS listener; port 0 lets the system choose.
-    #[arg(
-        long,
-        env = "WS_INGRESS_HTTPS_ADDRESS",
-        value_name = "ADDRESS:PORT",
-        default_value = "[::]:8443"
-    )]
-    pub https_address: SocketAddr,
-
-    /// Address of the plain listener, for routes with tls.mode None; port 0 lets the system choose.
-    #[arg(
-        long,
-        env = "WS_INGRESS_HTTP_ADDRESS",
-        value_name = "ADDRESS:PORT",
-        default_value = "[::]:8080"
-    )]
-    pub http_address: SocketAddr,
+    #[command(flatten)]
+    pub listeners: Listeners,
 
     /// Address of /healthz, /readyz and /metrics; port 0 lets the system choose.
     #[arg(
@@ -133,8 +119,8 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_documentation() {
         let args = parse(&["--manifests", "a"]).unwrap();
-        assert_eq!(args.https_address.to_string(), "[::]:8443");
-        assert_eq!(args.http_address.to_string(), "[::]:8080");
+        assert_eq!(args.listeners.https_address.to_string(), "[::]:8443");
+        assert_eq!(args.listeners.http_address.to_string(), "[::]:8080");
         assert_eq!(args.status_address.to_string(), "127.0.0.1:9901");
         assert_eq!(args.drain_delay.as_str(), "0s");
         assert_eq!(args.drain_timeout.as_str(), "5s");

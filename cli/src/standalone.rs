@@ -34,8 +34,7 @@ const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 pub async fn run(args: Standalone) -> anyhow::Result<()> {
     let Standalone {
         manifests,
-        https_address,
-        http_address,
+        listeners,
         status_address,
         drain_delay,
         drain_timeout,
@@ -49,8 +48,8 @@ pub async fn run(args: Standalone) -> anyhow::Result<()> {
     compiler.publish(Timestamp::now());
 
     let config = Config {
-        https_address,
-        http_address,
+        https_address: listeners.https_address,
+        http_address: listeners.http_address,
         status_address,
         drain_delay: drain_delay.duration(),
         drain_timeout: drain_timeout.duration(),

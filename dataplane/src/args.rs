@@ -33,23 +33,8 @@ pub struct Args {
     )]
     pub pod_name: String,
 
-    /// Address of the TLS listener; port 0 lets the system choose.
-    #[arg(
-        long,
-        env = "WS_INGRESS_HTTPS_ADDRESS",
-        value_name = "ADDRESS:PORT",
-        default_value = "[::]:8443"
-    )]
-    pub https_address: SocketAddr,
-
-    /// Address of the plain listener, for routes with tls.mode None; port 0 lets the system choose.
-    #[arg(
-        long,
-        env = "WS_INGRESS_HTTP_ADDRESS",
-        value_name = "ADDRESS:PORT",
-        default_value = "[::]:8080"
-    )]
-    pub http_address: SocketAddr,
+    #[command(flatten)]
+    pub listeners: Listeners,
 
     /// Address of /healthz, /readyz and /metrics, for the kubelet and Prometheus; port 0 lets the system choose.
     #[arg(
@@ -85,4 +70,26 @@ pub struct Args {
         default_value = "info"
     )]
     pub log: String,
+}
+
+/// Where clients are listened for: the same in a cluster and in standalone, whose other defaults differ.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Listeners {
+    /// Address of the TLS listener; port 0 lets the system choose.
+    #[arg(
+        long,
+        env = "WS_INGRESS_HTTPS_ADDRESS",
+        value_name = "ADDRESS:PORT",
+        default_value = "[::]:8443"
+    )]
+    pub https_address: SocketAddr,
+
+    /// Address of the plain listener, for routes with tls.mode None; port 0 lets the system choose.
+    #[arg(
+        long,
+        env = "WS_INGRESS_HTTP_ADDRESS",
+        value_name = "ADDRESS:PORT",
+        default_value = "[::]:8080"
+    )]
+    pub http_address: SocketAddr,
 }

@@ -48,8 +48,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let (link, linked) = receive::link();
     let (stop, stopped) = watch::channel(Stop::Serve);
     let config = Config {
-        https_address: args.https_address,
-        http_address: args.http_address,
+        https_address: args.listeners.https_address,
+        http_address: args.listeners.http_address,
         status_address: args.status_address,
         drain_delay: args.drain_delay,
         drain_timeout: args.drain_timeout,
