@@ -159,6 +159,7 @@ fn set_over_a_limit_loses_what_does_not_fit_and_nothing_else() {
             created: Some(age),
             hostnames: Vec::new(),
             rules: vec![rule],
+            closed: false,
         };
         let key = RouteKey {
             namespace: key.namespace,

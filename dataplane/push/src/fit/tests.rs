@@ -33,6 +33,7 @@ fn route(created: Option<i64>, backends: &[&str]) -> Arc<Route> {
     Arc::new(Route {
         created,
         hostnames: Vec::new(),
+        closed: false,
         rules: vec![Rule {
             name: "0".into(),
             matches: vec![PathMatch::prefix("/").unwrap()],
