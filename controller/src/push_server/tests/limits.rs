@@ -7,12 +7,17 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use push::{OverLimit, SetLimits};
 use route_table::{
-    Backend, NonUpgrade, PathMatch, ResourceKey, Resources, Route, RouteKey, Rule, Timeouts,
+    Backend, CertificateKey, CertificateResource, NonUpgrade, PathMatch, PrivateKey, ResourceKey,
+    Resources, Route, RouteKey, Rule, Timeouts,
 };
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 use tonic::Code;
 
 use super::super::Limits;
-use super::scene::{Dataplane, Scene, backend_key, backends, limits, sent_keys, wait};
+use super::negatives::refused;
+use super::scene::{Dataplane, PATIENCE, Scene, backend_key, backends, limits, sent_keys, wait};
 
 fn left_out(reason: &str, count: usize) -> String {
     format!(r#"push_left_out_resources{{reason="{reason}"}} {count}"#)
@@ -149,14 +154,26 @@ async fn who_does_not_read_takes_bounded_memory_and_the_others_get_their_turn() 
         ..limits()
     });
     let scene = scene.await.lead().await;
-    // About 90 KiB each, and far more together than fits into sockets on the way.
-    let names = (0..100)
-        .map(|index| format!("s{index}"))
-        .collect::<Vec<_>>();
-    let resources = backends(names.iter().map(|name| (&**name, 5_000)));
+    // A part each, and far more together than a stream may send ahead.
+    let certificate = |index: u8| {
+        let key = CertificateKey {
+            namespace: "default".into(),
+            secret: format!("s{index}").into(),
+        };
+        let chain = vec![vec![index; 600 << 10].into()];
+        let certificate = CertificateResource::Serve {
+            chain,
+            key: PrivateKey::from_der(Vec::new()),
+        };
+        (key, Arc::new(certificate))
+    };
+    let resources = Resources {
+        certificates: (0..8).map(certificate).collect(),
+        ..Resources::default()
+    };
     scene.publish(1, resources.clone());
     let mut dataplanes = Vec::new();
-    for index in 0..4 {
+    for index in 0..3 {
         let mut dataplane = scene.dataplane(&format!("uid-{index}")).await;
         dataplane.welcome().await;
         dataplanes.push(dataplane);
@@ -171,7 +188,7 @@ async fn who_does_not_read_takes_bounded_memory_and_the_others_get_their_turn() 
         assert_eq!(*dataplane.held.resources(), resources);
     });
     join_all(reading).await;
-    wait(|| scene.deliveries.borrow().len() == 4).await;
+    wait(|| scene.deliveries.borrow().len() == 3).await;
     assert_eq!(gauge(&scene, "push_waiting_streams"), 0);
     assert_eq!(gauge(&scene, "push_queued_bytes"), 0);
 }
@@ -206,4 +223,92 @@ async fn so_many_dataplanes_say_at_a_time_what_they_hold() {
     let mut third = scene.dataplane("uid-4").await;
     third.welcome().await;
     third.update().await;
+}
+
+#[tokio::test]
+async fn one_address_has_room_for_so_many_strangers() {
+    let scene = Scene::with(Limits {
+        unproven_per_address: 2,
+        ..limits()
+    });
+    let scene = scene.await.lead().await;
+    // A dataplane that has proved itself does not count.
+    let mut dataplane = scene.dataplane("uid-1").await;
+    dataplane.welcome().await;
+    let silent = [
+        TcpStream::connect(scene.address).await.unwrap(),
+        TcpStream::connect(scene.address).await.unwrap(),
+    ];
+    scene
+        .try_channel(&scene.ca, push::SERVER_NAME)
+        .await
+        .unwrap_err();
+    scene.metric(&refused("too_many_connections")).await;
+    drop(silent);
+    // Soon there is room again.
+    while scene
+        .try_channel(&scene.ca, push::SERVER_NAME)
+        .await
+        .is_err()
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn strangers_of_other_addresses_keep_no_dataplane_out() {
+    let scene = Scene::with(Limits {
+        unproven: 4,
+        unproven_per_address: 3,
+        ..limits()
+    });
+    let scene = scene.await.lead().await;
+    let mut strangers = Vec::new();
+    for last in [2, 2, 2, 3] {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+        strangers.push(socket.connect(scene.address).await.unwrap());
+    }
+    let mut dataplane = scene.dataplane("uid-1").await;
+    dataplane.welcome().await;
+    scene.metric(&refused("evicted")).await;
+    // The oldest of the address that had most.
+    let mut byte = [0];
+    let ended = timeout(PATIENCE, strangers[0].read(&mut byte)).await;
+    let ended = ended.unwrap();
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    // Nobody else had to go, then or for the next one.
+    let mut next = scene.dataplane("uid-2").await;
+    next.welcome().await;
+    assert!(
+        scene
+            .metrics()
+            .lines()
+            .any(|line| line == refused("evicted"))
+    );
+}
+
+#[tokio::test]
+async fn who_was_refused_leaves_its_place() {
+    let scene = Scene::with(Limits {
+        unproven_per_address: 1,
+        // Only the end of the connection makes room again.
+        proof: Duration::from_hours(1),
+        ..limits()
+    });
+    let scene = scene.await.lead().await;
+    let channel = scene.channel().await;
+    let call = Dataplane::call(channel.clone(), None).await;
+    assert_eq!(call.err().unwrap().code(), Code::Unauthenticated);
+    let entered = async {
+        while scene
+            .try_channel(&scene.ca, push::SERVER_NAME)
+            .await
+            .is_err()
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, entered).await.unwrap();
+    drop(channel);
 }

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -22,10 +22,10 @@ use tonic::Code::{self, PermissionDenied, Unauthenticated};
 
 use super::super::Limits;
 use super::super::fake_api::{ACCOUNT, NAMESPACE, claims, token};
-use super::scene::{Dataplane, PATIENCE, Scene, limits};
+use super::scene::{Dataplane, Scene, limits};
 use crate::ca::Material;
 
-fn refused(reason: &str) -> String {
+pub(super) fn refused(reason: &str) -> String {
     format!(r#"push_refusals_total{{reason="{reason}"}} 1"#)
 }
 
@@ -305,94 +305,6 @@ async fn strangers_are_not_waited_for() {
         .unwrap();
     assert_eq!(mute.end().await.code(), Code::DeadlineExceeded);
     scene.metric(&ended("no_hello")).await;
-}
-
-#[tokio::test]
-async fn one_address_has_room_for_so_many_strangers() {
-    let scene = Scene::with(Limits {
-        unproven_per_address: 2,
-        ..limits()
-    });
-    let scene = scene.await.lead().await;
-    // A dataplane that has proved itself does not count.
-    let mut dataplane = scene.dataplane("uid-1").await;
-    dataplane.welcome().await;
-    let silent = [
-        TcpStream::connect(scene.address).await.unwrap(),
-        TcpStream::connect(scene.address).await.unwrap(),
-    ];
-    scene
-        .try_channel(&scene.ca, push::SERVER_NAME)
-        .await
-        .unwrap_err();
-    scene.metric(&refused("too_many_connections")).await;
-    drop(silent);
-    // Soon there is room again.
-    while scene
-        .try_channel(&scene.ca, push::SERVER_NAME)
-        .await
-        .is_err()
-    {
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test]
-async fn strangers_of_other_addresses_keep_no_dataplane_out() {
-    let scene = Scene::with(Limits {
-        unproven: 4,
-        unproven_per_address: 3,
-        ..limits()
-    });
-    let scene = scene.await.lead().await;
-    let mut strangers = Vec::new();
-    for last in [2, 2, 2, 3] {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(([127, 0, 0, last], 0).into()).unwrap();
-        strangers.push(socket.connect(scene.address).await.unwrap());
-    }
-    let mut dataplane = scene.dataplane("uid-1").await;
-    dataplane.welcome().await;
-    scene.metric(&refused("evicted")).await;
-    // The oldest of the address that had most.
-    let mut byte = [0];
-    let ended = timeout(PATIENCE, strangers[0].read(&mut byte)).await;
-    let ended = ended.unwrap();
-    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
-    // Nobody else had to go, then or for the next one.
-    let mut next = scene.dataplane("uid-2").await;
-    next.welcome().await;
-    assert!(
-        scene
-            .metrics()
-            .lines()
-            .any(|line| line == refused("evicted"))
-    );
-}
-
-#[tokio::test]
-async fn who_was_refused_leaves_its_place() {
-    let scene = Scene::with(Limits {
-        unproven_per_address: 1,
-        // Only the end of the connection makes room again.
-        proof: Duration::from_hours(1),
-        ..limits()
-    });
-    let scene = scene.await.lead().await;
-    let channel = scene.channel().await;
-    let call = Dataplane::call(channel.clone(), None).await;
-    assert_eq!(call.err().unwrap().code(), Unauthenticated);
-    let entered = async {
-        while scene
-            .try_channel(&scene.ca, push::SERVER_NAME)
-            .await
-            .is_err()
-        {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, entered).await.unwrap();
-    drop(channel);
 }
 
 #[tokio::test]
