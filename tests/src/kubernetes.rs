@@ -14,7 +14,7 @@
 //! | [`release`], [`controller`], [`dataplane`] | the product in that cluster |
 //! | [`rights`], [`audit`] | what the controller may do, taken away and given back; what it was refused |
 //! | [`installed`] | all of it ready, and what its routes say |
-//! | [`site`], [`front`], [`traffic`] | an installation that serves while something is taken away from it |
+//! | [`site`], [`front`], [`traffic`], [`serving`] | an installation that serves while something is taken away from it |
 //! | [`grants`] | the kind of Gateway API |
 //! | [`assumed`] | what is not settled yet, in one place |
 //! | [`routes`] | the data file of good and bad routes |
@@ -35,5 +35,6 @@ pub mod request;
 pub mod rights;
 pub mod routes;
 pub mod server;
+pub mod serving;
 pub mod site;
 pub mod traffic;

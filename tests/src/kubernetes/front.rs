@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// A forwarder that ends with its test. Who is behind it may change at any time; with nobody it hangs up.
 pub struct Front {
     pub address: SocketAddr,
     controllers: Arc<Mutex<Vec<SocketAddr>>>,
+    /// Open connections end when it changes.
+    cuts: watch::Sender<()>,
     _listener: JoinSet<()>,
 }
 
@@ -21,11 +24,13 @@ impl Front {
         let listener = listener.expect("a port of 127.0.0.1");
         let address = listener.local_addr().expect("a bound address");
         let controllers = Arc::new(Mutex::new(Vec::new()));
+        let (cuts, cut) = watch::channel(());
         let mut task = JoinSet::new();
-        task.spawn(forward(listener, Arc::clone(&controllers)));
+        task.spawn(forward(listener, Arc::clone(&controllers), cut));
         Self {
             address,
             controllers,
+            cuts,
             _listener: task,
         }
     }
@@ -39,9 +44,18 @@ impl Front {
         now.clear();
         now.extend_from_slice(controllers);
     }
+
+    /// Ends the connections that are open.
+    pub fn cut(&self) {
+        self.cuts.send_replace(());
+    }
 }
 
-async fn forward(listener: TcpListener, controllers: Arc<Mutex<Vec<SocketAddr>>>) {
+async fn forward(
+    listener: TcpListener,
+    controllers: Arc<Mutex<Vec<SocketAddr>>>,
+    cut: watch::Receiver<()>,
+) {
     let mut connections = JoinSet::new();
     for turn in 0_usize.. {
         let Ok((mut client, _)) = listener.accept().await else {
@@ -55,10 +69,15 @@ async fn forward(listener: TcpListener, controllers: Arc<Mutex<Vec<SocketAddr>>>
         let Some(next) = next else {
             continue;
         };
+        let mut cut = cut.clone();
+        cut.mark_unchanged();
         connections.spawn(async move {
             // However it ends, both sides see it: the sockets go with this task.
             if let Ok(mut controller) = TcpStream::connect(next).await {
-                let _ = copy_bidirectional(&mut client, &mut controller).await;
+                tokio::select! {
+                    _ = copy_bidirectional(&mut client, &mut controller) => {}
+                    _ = cut.changed() => {}
+                }
             }
         });
     }

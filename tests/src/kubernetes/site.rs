@@ -42,9 +42,23 @@ pub fn host(name: &str) -> String {
 
 impl Site {
     pub async fn install(cluster: &Arc<Cluster>) -> Self {
+        let release = Release::install(cluster, Scope::Cluster).await;
+        Self::of(release, cluster.namespace().await).await
+    }
+
+    /// With a controller that watches only the namespace of the site and this one.
+    pub async fn install_beside(other: &Namespace) -> Self {
+        let cluster = &other.cluster;
+        let namespace = cluster.namespace().await;
+        let watched = [&namespace, other].map(|namespace| namespace.name.clone());
+        let release = Release::install(cluster, Scope::Namespaces(watched.to_vec())).await;
+        Self::of(release, namespace).await
+    }
+
+    async fn of(release: Release, namespace: Namespace) -> Self {
         Self {
-            release: Release::install(cluster, Scope::Cluster).await,
-            namespace: cluster.namespace().await,
+            release,
+            namespace,
             front: Front::start().await,
             authority: Authority::new(),
             echo: EchoProcess::start_reachable("echo").await,
@@ -105,15 +119,7 @@ impl Site {
 
     /// Waits until every condition of every route is true of its present generation.
     pub async fn statuses_are_right(&self) {
-        let path = self.namespace.collection(ROUTES);
-        let api = self.namespace.cluster.api();
-        wait::until_limit("every status is right", RECOVERY, async || {
-            let (_, list) = api.get(&path).await;
-            let routes = list["items"].as_array()?;
-            let right = !routes.is_empty() && routes.iter().all(is_right);
-            right.then_some(())
-        })
-        .await;
+        statuses_are_right(&self.namespace).await;
     }
 
     /// The route of this name, as it is in the API.
@@ -121,6 +127,18 @@ impl Site {
         let path = self.namespace.path(ROUTES, name);
         self.namespace.cluster.api().get(&path).await.1
     }
+}
+
+/// [`Site::statuses_are_right`] of the routes in this namespace.
+pub async fn statuses_are_right(namespace: &Namespace) {
+    let path = namespace.collection(ROUTES);
+    wait::until_limit("every status is right", RECOVERY, async || {
+        let (_, list) = namespace.cluster.api().get(&path).await;
+        let routes = list["items"].as_array()?;
+        let right = !routes.is_empty() && routes.iter().all(is_right);
+        right.then_some(())
+    })
+    .await;
 }
 
 fn is_right(route: &Value) -> bool {
