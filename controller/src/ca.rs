@@ -5,6 +5,8 @@
 //! do so at once one wins, because every write carries the resourceVersion that it is based on. The others then read what it made.
 //! The `ConfigMap` is read before the Secret, so that an older bundle can never replace a newer one.
 //!
+//! To change the CA by hand, delete the Secret: a replica that runs makes a new CA, and the bundle holds the old one too.
+//!
 //! What to keep and what to renew is a pure function of the material and the time (`material`).
 
 mod api;
@@ -56,7 +58,7 @@ pub type ServerTls = watch::Receiver<Option<Arc<ServerConfig>>>;
 /// Keeps the CA.
 pub struct Authority {
     api: Api,
-    /// What was read or written last; it mends a Secret that was deleted or damaged.
+    /// What was read or written last. The CA that follows a Secret that was deleted or damaged stands beside it.
     held: Option<Material>,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
 }
@@ -137,21 +139,16 @@ impl Authority {
 
     /// The material that holds from now on, written if it is not what was stored.
     async fn current(&self, stored: Stored, now: Timestamp) -> Result<Material, CaError> {
-        let (found, base, intact) = match stored {
-            Stored::Absent => (None, self.held.clone(), false),
-            Stored::Present(found, Ok(material)) => (Some(found), Some(material), true),
+        let (found, material) = match stored {
+            Stored::Present(found, Ok(material)) => match Material::renew(Some(&material), now)? {
+                Some(renewed) => (Some(found), renewed),
+                None => return Ok(material),
+            },
             Stored::Present(found, Err(Damaged(what))) => {
                 tracing::error!(what, "the Secret of the CA is damaged and is written anew");
-                (Some(found), self.held.clone(), false)
+                (Some(found), self.anew(now)?)
             }
-        };
-        let renewed = Material::renew(base.as_ref(), now)?;
-        let material = match (renewed, base) {
-            (None, Some(base)) if intact => return Ok(base),
-            (None, Some(base)) => base,
-            (Some(renewed), _) => renewed,
-            // Nothing cannot be kept; `renew` makes a CA of it.
-            (None, None) => return Err(MaterialError::Nothing.into()),
+            Stored::Absent => (None, self.anew(now)?),
         };
         self.api.write_material(found, &material).await?;
         tracing::info!(
@@ -159,6 +156,15 @@ impl Authority {
             "the CA of the push was written"
         );
         Ok(material)
+    }
+
+    /// Somebody took the CA away: that is how a person asks for another one, so it is not put back. Whoever wrote first decides which;
+    /// the others look again and take it.
+    fn anew(&self, now: Timestamp) -> Result<Material, CaError> {
+        Ok(match &self.held {
+            Some(held) => held.succeed(now)?,
+            None => Material::new(now)?,
+        })
     }
 
     /// Gives the listener another certificate, if it is another one.

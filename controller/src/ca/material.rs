@@ -37,7 +37,7 @@ const SERVER_RENEW_BEFORE: Duration = days(30);
 const BUNDLE_LEAD: Duration = Duration::from_hours(1);
 /// How long ago a certificate begins when it is made: clocks of nodes differ.
 const BACKDATED: Duration = Duration::from_hours(1);
-/// Most authorities that a bundle may have; the rules above make at most two.
+/// Most authorities that a bundle may have; the rules above make at most two, and each Secret that is deleted one more.
 const MAX_AUTHORITIES: usize = 8;
 
 const CA_NAME: &str = "ws-ingress controller CA";
@@ -77,8 +77,6 @@ pub(crate) enum MaterialError {
     Shown(#[from] rustls::Error),
     #[error("a certificate that was made cannot be read")]
     Unreadable,
-    #[error("there is no CA to keep")]
-    Nothing,
 }
 
 type Result<T> = std::result::Result<T, MaterialError>;
@@ -104,7 +102,7 @@ impl Material {
         Ok((next != *current).then_some(next))
     }
 
-    fn new(now: Timestamp) -> Result<Self> {
+    pub(super) fn new(now: Timestamp) -> Result<Self> {
         let (authority, ca_key) = make_authority(now)?;
         let (server, server_key) = make_server(&authority, &ca_key, now)?;
         Ok(Self {
@@ -113,6 +111,22 @@ impl Material {
             server,
             server_key,
         })
+    }
+
+    /// What follows this when the Secret was deleted or damaged: a new CA, beside those that dataplanes trust by now. The server
+    /// certificate stays, so that nobody has to know the new one at once. Its last signature is made with the key that is given up.
+    pub(super) fn succeed(&self, now: Timestamp) -> Result<Self> {
+        if validity(self.newest())?.1 <= now {
+            return Self::new(now);
+        }
+        let mut next = self.without_ended(now)?;
+        let crowded = next.authorities.len() == MAX_AUTHORITIES;
+        if crowded || ends_within(validity(&self.server)?.1, now, SERVER_RENEW_BEFORE) {
+            next.sign_server(now)?;
+        }
+        next.add_authority(now)?;
+        next.authorities.truncate(MAX_AUTHORITIES);
+        Ok(next)
     }
 
     fn newest(&self) -> &CertificateDer<'static> {

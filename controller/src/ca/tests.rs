@@ -91,24 +91,41 @@ async fn nothing_is_written_when_nothing_is_due() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_or_damaged_comes_back_as_it_was() {
+async fn a_secret_that_is_deleted_or_damaged_makes_all_replicas_follow_one_new_ca() {
     let api = FakeApi::new();
     let now = Timestamp::now();
-    let mut replica = authority(&api);
-    settle(&mut replica, now).await;
-    let before = bundle(&api);
-    api.remove(SECRET);
-    api.remove(BUNDLE);
-    settle(&mut replica, now).await;
-    assert_eq!(bundle(&api), before);
-    assert_eq!(stored_authorities(&api), before);
+    let mut replicas = [(); 3].map(|()| authority(&api));
+    futures_util::future::join_all(replicas.each_mut().map(|replica| settle(replica, now))).await;
+    let first = bundle(&api);
+    let shown = replicas[0].held.clone().unwrap();
+    let change: [&dyn Fn(); 3] = [
+        &|| api.remove(SECRET),
+        &|| api.edit(SECRET, |secret| secret["data"]["tls.key"] = "".into()),
+        &|| {
+            api.remove(SECRET);
+            api.remove(BUNDLE);
+        },
+    ];
+    for change in change {
+        let before = bundle(&api);
+        change();
+        let settling = replicas.each_mut().map(|replica| settle(replica, now));
+        futures_util::future::join_all(settling).await;
+        // One more, and the dataplanes know who signed the certificate that all replicas go on showing.
+        let after = bundle(&api);
+        assert!(after.ends_with(&before) && after != before);
+        assert_eq!(stored_authorities(&api), after);
+        for replica in &replicas {
+            let held = replica.held.as_ref().unwrap();
+            assert!(held.same_server(&shown));
+            assert_eq!(held.bundle_pem(), after);
+        }
+    }
+    assert!(bundle(&api).ends_with(&first));
 
-    api.edit(SECRET, |secret| secret["data"]["tls.key"] = "".into());
     api.edit(BUNDLE, |bundle| bundle["data"][BUNDLE_KEY] = "?".into());
-    settle(&mut replica, now).await;
-    assert_eq!(bundle(&api), before);
-    settle(&mut authority(&api), now).await;
-    assert_eq!(stored_authorities(&api), before);
+    settle(&mut replicas[1], now).await;
+    assert_eq!(bundle(&api), stored_authorities(&api));
 }
 
 #[tokio::test]

@@ -214,3 +214,30 @@ fn forms(key: &[u8]) -> [String; 5] {
         list,
     ]
 }
+
+#[test]
+fn however_often_a_successor_is_made_the_bundle_is_bounded_and_knows_the_server_certificate() {
+    let name = push::SERVER_NAME;
+    for later in [0, 70] {
+        let now = start() + signed(days(later));
+        let mut material = made(start());
+        for _ in 0..2 * MAX_AUTHORITIES {
+            let before = material.authorities.clone();
+            material = material.succeed(now).unwrap();
+            assert!(material.authorities.len() <= MAX_AUTHORITIES);
+            assert!(accepts(&material.authorities, &material.server, name, now));
+            // Also by those that have not heard of the new one yet.
+            assert!(accepts(&before, &material.server, name, now));
+            let values = material.values();
+            let value = |name: &str| {
+                let mut values = values.iter();
+                values
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, text)| text.as_bytes())
+            };
+            assert!(Material::read(value).unwrap() == material);
+        }
+    }
+    let over = start() + signed(CA_VALIDITY);
+    assert_eq!(made(start()).succeed(over).unwrap().authorities(), 1);
+}
