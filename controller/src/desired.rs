@@ -77,7 +77,8 @@ impl Desired {
             || addresses.is_some_and(|addresses| *addresses != status.addresses)
     }
 
-    /// For server-side apply: everything that is ours, so that what we do not want any more goes.
+    /// For server-side apply: everything that is ours, so that what we do not want any more goes. It holds for the version that was
+    /// observed and for no other: a write that was on its way for long must not replace what was written meanwhile.
     pub(crate) fn patch(&self, key: &RouteKey, observed: &Observed, now: Timestamp) -> Value {
         let conditions = self.conditions.iter().map(|condition| {
             let status = condition.status.as_str();
@@ -105,7 +106,12 @@ impl Desired {
         json!({
             "apiVersion": format!("{}/{}", crds::GROUP, crds::VERSION),
             "kind": "WebSocketRoute",
-            "metadata": { "name": &*key.name, "namespace": &*key.namespace, "uid": &*self.uid },
+            "metadata": {
+                "name": &*key.name,
+                "namespace": &*key.namespace,
+                "uid": &*self.uid,
+                "resourceVersion": observed.version.to_string(),
+            },
             "status": crds::WebSocketRouteStatus {
                 conditions: conditions.collect(),
                 claims: claims.collect(),
@@ -290,9 +296,10 @@ mod tests {
     }
 
     #[test]
-    fn the_patch_names_the_very_object() {
+    fn the_patch_names_the_very_object_and_its_version() {
         let patch = desired(ConditionStatus::True, &[]).patch(&key(), &nothing(), time(NOW));
         assert_eq!(patch["metadata"]["uid"], "u");
+        assert_eq!(patch["metadata"]["resourceVersion"], "1");
         assert_eq!(patch["apiVersion"], "ws-ingress.dev/v1alpha1");
     }
 }

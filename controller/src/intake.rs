@@ -110,6 +110,10 @@ impl Intake {
                     self.withdraw(gone, &mut taken);
                 }
                 for item in items {
+                    if let Ok(Content::Route(_, observed)) = &item.content {
+                        self.observed
+                            .listed(&item.reference.key(), observed.clone());
+                    }
                     self.apply(item, &mut taken);
                 }
                 taken.changed |= !held.listed;

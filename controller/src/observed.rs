@@ -1,7 +1,9 @@
 //! The statuses of routes as they stand in the API: what is written is compared with them, and nothing else.
 //!
-//! Two see them: the watch, a little late, and the status writer in the answers to its own writes. The higher resourceVersion is the
-//! newer one, so the order in which they tell does not matter.
+//! Two see them: the watch, a little late, and the status writer in the answers to its own writes. Of one object the higher
+//! resourceVersion is the newer one, so the order in which they tell does not matter. Of two objects of one name the watch knows
+//! which is the one that is there; and a complete list is right whatever was known, because an API server whose data was restored
+//! from a backup counts from there.
 
 use std::collections::BTreeMap;
 
@@ -24,15 +26,41 @@ impl ObservedSender {
         (Self(sender), receiver)
     }
 
+    /// The watch shows it.
     pub(crate) fn saw(&self, key: &ObjectKey, observed: Observed) {
+        self.replace(key, observed, |known, seen| {
+            known.is_none_or(|known| {
+                known.uid != seen.uid || known.version == 0 || known.version < seen.version
+            })
+        });
+    }
+
+    /// A complete list shows it.
+    pub(crate) fn listed(&self, key: &ObjectKey, observed: Observed) {
+        self.replace(key, observed, |_, _| true);
+    }
+
+    /// It was the answer to a write of ours.
+    pub(crate) fn wrote(&self, key: &ObjectKey, observed: Observed) {
+        self.replace(key, observed, |known, seen| {
+            known.is_some_and(|known| known.uid == seen.uid && known.version < seen.version)
+        });
+    }
+
+    fn replace(
+        &self,
+        key: &ObjectKey,
+        seen: Observed,
+        is_newer: impl FnOnce(Option<&Observed>, &Observed) -> bool,
+    ) {
         self.0.send_if_modified(|all| {
             let known = all.get(&route_key(key));
-            if known.is_some_and(|known| known.version >= observed.version && known.version != 0) {
+            if !is_newer(known, &seen) {
                 return false;
             }
-            let changed = known
-                .is_none_or(|known| known.status != observed.status || known.uid != observed.uid);
-            all.insert(route_key(key), observed);
+            let changed =
+                known.is_none_or(|known| known.status != seen.status || known.uid != seen.uid);
+            all.insert(route_key(key), seen);
             changed
         });
     }
@@ -79,6 +107,29 @@ mod tests {
             assert_eq!(receiver.borrow()[&route_key(&key())].version, expected);
         }
         sender.gone(&key());
+        assert!(receiver.borrow().is_empty());
+    }
+
+    #[test]
+    fn versions_are_compared_within_one_object_and_a_list_is_always_right() {
+        let (sender, receiver) = ObservedSender::new();
+        let now = || {
+            let all = receiver.borrow();
+            let observed = &all[&route_key(&key())];
+            (observed.uid.to_string(), observed.version)
+        };
+        sender.saw(&key(), observed("a", 50));
+        // Deleted and made again in a cluster that was restored: the watch is right, the late answer to a write is not.
+        sender.saw(&key(), observed("b", 7));
+        assert_eq!(now(), ("b".to_owned(), 7));
+        sender.wrote(&key(), observed("a", 51));
+        assert_eq!(now(), ("b".to_owned(), 7));
+        sender.wrote(&key(), observed("b", 8));
+        assert_eq!(now(), ("b".to_owned(), 8));
+        sender.listed(&key(), observed("b", 3));
+        assert_eq!(now(), ("b".to_owned(), 3));
+        sender.gone(&key());
+        sender.wrote(&key(), observed("b", 9));
         assert!(receiver.borrow().is_empty());
     }
 

@@ -4,6 +4,7 @@
 //! (`turn` says when); what differs waits in order of key and is written one by one, each with a new look at whether we still lead. A
 //! route that is gone, or another one of its name, is left alone. When we begin to lead, everything is written again.
 
+mod former;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use route_table::RouteKey;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,7 @@ use crate::observed::{ObservedSender, ObservedStatuses};
 use crate::output::Output;
 use crate::programmed::{Facts, Generation, Programmed};
 use crate::store::ObjectKey;
+use former::former_managers;
 use turn::Turn;
 
 /// Least time between two writes: 10,000 routes take 100 s, and an API server has far more than 100 small writes a second.
@@ -40,6 +43,8 @@ const EVERY: Duration = Duration::from_millis(10);
 const OTHERS: Duration = Duration::from_secs(2);
 /// Longest wait for one answer: a write that began while we led must be over before anyone else leads.
 const REQUEST: Duration = Duration::from_secs(3);
+/// The name of the writer, before the namespace of the installation: two of them must not take each other for the same.
+const MANAGER: &str = "ws-ingress.dev/controller/";
 /// Waits after the API server refused or gave no answer.
 const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(8)];
 
@@ -55,7 +60,7 @@ pub(crate) struct Inputs {
 /// The writer.
 pub(crate) struct StatusWriter {
     client: Client,
-    params: PatchParams,
+    manager: String,
     inputs: Inputs,
     observed: ObservedSender,
     health: Arc<Health>,
@@ -146,8 +151,10 @@ impl Plan {
 /// What became of one write.
 enum Written {
     Done(Option<Observed>),
-    /// The route is gone, or another one.
+    /// The route is gone.
     Gone,
+    /// It is not as it was observed, or another one.
+    Outdated,
     /// The API server will never take it as it is.
     Invalid(Failure),
     Failed(Failure),
@@ -161,11 +168,9 @@ impl StatusWriter {
         observed: ObservedSender,
         health: Arc<Health>,
     ) -> Self {
-        // The namespace of the installation: two of them must not take each other for the same writer.
-        let manager = format!("ws-ingress.dev/controller/{namespace}");
         Self {
             client,
-            params: PatchParams::apply(&manager).force(),
+            manager: format!("{MANAGER}{namespace}"),
             inputs,
             observed,
             health,
@@ -244,11 +249,12 @@ impl StatusWriter {
                 self.recovered();
                 let version = seen.as_ref().map_or(observed.version, |seen| seen.version);
                 if let Some(seen) = seen {
-                    self.observed.saw(&object_key(&key), seen);
+                    self.observed.wrote(&object_key(&key), seen);
                 }
                 self.plan.sent.insert(key, (desired, version));
             }
-            Written::Gone => {
+            // The watch tells what it is now; the next comparison is not before it can have done so.
+            Written::Gone | Written::Outdated => {
                 self.recovered();
                 return false;
             }
@@ -270,24 +276,60 @@ impl StatusWriter {
         self.health.statuses_written();
     }
 
-    async fn write(&self, key: &RouteKey, patch: &serde_json::Value) -> Written {
-        let resource = ApiResource::erase::<crds::WebSocketRoute>(&());
-        let routes =
-            Api::<DynamicObject>::namespaced_with(self.client.clone(), &key.namespace, &resource);
-        let patch = Patch::Apply(patch);
-        let request = routes.patch_status(&key.name, &self.params, &patch);
-        let failure = match timeout(REQUEST, request).await {
-            Ok(Ok(object)) => {
+    async fn write(&self, key: &RouteKey, patch: &Value) -> Written {
+        let failure = match self.apply(key, &self.manager, patch).await {
+            Ok(object) => {
+                let object = self.take_over(key, object).await;
                 let route = typed::<crds::WebSocketRoute>(object).ok();
                 return Written::Done(route.as_ref().map(observed));
             }
-            Ok(Err(error)) => Failure::from(error),
-            Err(_) => Failure::Timeout(REQUEST),
+            Err(failure) => failure,
         };
         match failure.code() {
-            Some(404 | 409) => Written::Gone,
+            Some(404) => Written::Gone,
+            Some(409) => Written::Outdated,
             Some(400 | 422) => Written::Invalid(failure),
             Some(_) | None => Written::Failed(failure),
+        }
+    }
+
+    /// Ends what installations before this one own in the status: what only they own, such as a claim that is given up, would stay
+    /// for ever, because an apply removes only what is its own. Everything that is to stay is ours as well since our last apply.
+    /// What fails is tried again with the next write.
+    async fn take_over(&self, key: &RouteKey, mut object: DynamicObject) -> DynamicObject {
+        for manager in former_managers(&object.metadata, &self.manager) {
+            if !self.leads() {
+                break;
+            }
+            let nothing = former::nothing(&object.metadata);
+            match self.apply(key, &manager, &nothing).await {
+                Ok(after) => {
+                    tracing::info!(route = %key, manager, "the status was taken over");
+                    object = after;
+                }
+                Err(error) => {
+                    tracing::debug!(route = %key, manager, %error, "the status was not taken over");
+                    break;
+                }
+            }
+        }
+        object
+    }
+
+    async fn apply(
+        &self,
+        key: &RouteKey,
+        manager: &str,
+        patch: &Value,
+    ) -> Result<DynamicObject, Failure> {
+        let resource = ApiResource::erase::<crds::WebSocketRoute>(&());
+        let routes =
+            Api::<DynamicObject>::namespaced_with(self.client.clone(), &key.namespace, &resource);
+        let params = PatchParams::apply(manager).force();
+        let patch = Patch::Apply(patch);
+        match timeout(REQUEST, routes.patch_status(&key.name, &params, &patch)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Failure::Timeout(REQUEST)),
         }
     }
 }
@@ -297,6 +339,7 @@ impl Written {
         match self {
             Self::Done(_) => "written",
             Self::Gone => "gone",
+            Self::Outdated => "outdated",
             Self::Invalid(_) => "invalid",
             Self::Failed(failure) if failure.code() == Some(403) => "forbidden",
             Self::Failed(_) => "failed",

@@ -14,7 +14,7 @@
 //! | [`release`], [`controller`], [`dataplane`] | the product in that cluster |
 //! | [`rights`], [`audit`] | what the controller may do, taken away and given back; what it was refused |
 //! | [`installed`] | all of it ready, and what its routes say |
-//! | [`site`], [`front`], [`traffic`], [`serving`] | an installation that serves while something is taken away from it |
+//! | [`site`], [`front`], [`line`], [`traffic`], [`serving`] | an installation that serves while something is taken away from it |
 //! | [`grants`] | the kind of Gateway API |
 //! | [`assumed`] | what is not settled yet, in one place |
 //! | [`routes`] | the data file of good and bad routes |
@@ -29,6 +29,7 @@ pub mod front;
 pub mod grants;
 pub mod installed;
 pub mod kubectl;
+pub mod line;
 pub mod namespace;
 pub mod release;
 pub mod request;

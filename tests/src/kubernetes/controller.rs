@@ -9,6 +9,8 @@ use super::assumed::{
     AUTHORITY_CONFIG_MAP, AUTHORITY_KEY, CONTROLLER_ACCOUNT, CONTROLLER_ADDRESSES,
     DATAPLANE_SERVICE, KUBECONFIG, LEASE, LISTENING,
 };
+use super::credentials::Access;
+use super::line::Line;
 use super::release::{CONTROLLER, Pod, Release, Scope};
 use crate::gateway::address;
 use crate::metrics;
@@ -34,15 +36,31 @@ impl Controller {
     /// The same in a pod that is there already, as the kubelet starts a container again.
     pub async fn start_in(release: &Release, pod: Pod, flags: &[&str]) -> Self {
         let namespace = &release.namespace.name;
+        let access = release.cluster().account(namespace, CONTROLLER_ACCOUNT);
+        Self::start_with(release, pod, &access.await, flags).await
+    }
+
+    /// The same, but it reaches the API server by this line alone.
+    pub async fn start_behind(release: &Release, name: &str, line: &Line) -> Self {
+        let pod = release.controller_pod(name).await;
+        let namespace = &release.namespace.name;
+        let account = release.cluster().account(namespace, CONTROLLER_ACCOUNT);
+        let access = Access {
+            server: line.address,
+            ..account.await
+        };
+        Self::start_with(release, pod, &access, &[]).await
+    }
+
+    async fn start_with(release: &Release, pod: Pod, access: &Access, flags: &[&str]) -> Self {
+        let namespace = &release.namespace.name;
         let cluster = release.cluster();
-        let access = cluster.account(namespace, CONTROLLER_ACCOUNT).await;
         let kubeconfig = cluster.new_file("kubeconfig", &access.kubeconfig(namespace));
 
         let mut command = guarded(&program(CONTROLLER, "WS_INGRESS_CONTROLLER_BIN"));
         command
             .env(KUBECONFIG, kubeconfig)
             .envs(Release::pod_environment(&pod))
-            .args(["--class", release.class()])
             .args(["--push-address", "127.0.0.1:0"])
             .args(["--status-address", "127.0.0.1:0"])
             .args(["--lease-namespace", namespace])
@@ -51,6 +69,9 @@ impl Controller {
                 "--dataplane-service",
                 &format!("{namespace}/{DATAPLANE_SERVICE}"),
             ]);
+        if !flags.contains(&"--class") {
+            command.args(["--class", release.class()]);
+        }
         if let Scope::Namespaces(watched) = &release.scope {
             for name in watched {
                 command.args(["--watch-namespace", name]);
