@@ -20,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use crate::compile::Compiled;
 use crate::debounce::{self, Debounce};
 use crate::decode::Item;
+use crate::freshness::Answers;
 use crate::health::Health;
 use crate::intake::{Intake, Source, Taken};
 use crate::output::Output;
@@ -51,6 +52,7 @@ pub(crate) struct Compiler {
     intake: Intake,
     reader: SecretReader,
     outputs: watch::Sender<Option<Arc<Output>>>,
+    answers: Answers<Source>,
     health: Arc<Health>,
     /// When a publish that waits for Secrets waits no longer.
     withheld_until: Option<Instant>,
@@ -62,6 +64,7 @@ impl Compiler {
         intake: Intake,
         reader: SecretReader,
         outputs: watch::Sender<Option<Arc<Output>>>,
+        answers: Answers<Source>,
         health: Arc<Health>,
     ) -> Self {
         Self {
@@ -69,6 +72,7 @@ impl Compiler {
             intake,
             reader,
             outputs,
+            answers,
             health,
             withheld_until: None,
         }
@@ -86,6 +90,7 @@ impl Compiler {
         let mut changed = false;
         loop {
             while !changed {
+                self.acted();
                 changed = tokio::select! {
                     event = events.recv() => match event {
                         Some((source, event)) => self.take(&source, event),
@@ -119,6 +124,13 @@ impl Compiler {
                 recheck_at = judged.recheck_at;
                 self.publish(judged);
             }
+        }
+    }
+
+    /// Everything that was taken is published; what is being read is not taken yet.
+    fn acted(&self) {
+        if self.intake.is_settled() {
+            self.answers.acted();
         }
     }
 
@@ -156,6 +168,9 @@ impl Compiler {
     /// Returns whether a compile could come out differently.
     fn take(&mut self, source: &Source, event: Event<Item>) -> bool {
         let event = self.without_definition(source, event);
+        if let Event::Answered(epoch) = event {
+            self.answers.answered(source, epoch);
+        }
         self.health.watched(source, &event);
         let Taken { changed, read } = self.intake.take(source, event);
         self.health.undecodable(self.intake.undecodable());

@@ -1,7 +1,8 @@
 //! Kubernetes Events for what an operator must see: an object that cannot be decoded, something that cannot be watched.
 //!
 //! The leader looks every [`EVERY`] at what is wrong and has lasted, and tells each trouble once in its term, about the object
-//! itself, or about the Lease of the controller where there is no object. At most [`MOST_AT_ONCE`] at a look; never one per change.
+//! itself, or about the Lease of the controller where there is no object. At most [`MOST_AT_ONCE`] at a look; never one per change:
+//! of one trouble, whatever becomes of its words, there is at most one event in [`AGAIN`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::ObjectName;
@@ -25,6 +26,9 @@ const EVERY: Duration = Duration::from_secs(10);
 const LASTING: Duration = Duration::from_secs(10);
 /// Events of one look; the rest waits for the next.
 const MOST_AT_ONCE: usize = 10;
+/// Least time between two events of one trouble, when its words change or it ends and comes back: an API server whose errors alternate
+/// would otherwise be written to at every look.
+const AGAIN: Duration = Duration::from_mins(10);
 /// Longest wait for one answer.
 const REQUEST: Duration = Duration::from_secs(3);
 
@@ -67,7 +71,7 @@ impl EventWriter {
 
     /// Runs until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut told = BTreeMap::new();
+        let mut told = Told::default();
         let mut failing = false;
         let mut look = interval(EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -78,41 +82,41 @@ impl EventWriter {
             }
             match self.standing.now() {
                 // Before the first publish nobody may lead, and what holds it up must be told all the same.
-                standing if standing != Leadership::Follower || !self.health.is_published() => {
+                standing
+                    if standing != Leadership::Follower
+                        || self.standing.held().is_some()
+                        || !self.health.is_published() =>
+                {
                     let failed = self.tell(&mut told).await.err();
                     if let Some(failure) = failed.as_ref().filter(|_| !failing) {
                         tracing::warn!(error = %failure, "events cannot be written");
                     }
                     failing = failed.is_some();
                 }
-                Leadership::Leader(_) | Leadership::Follower => told.clear(),
+                Leadership::Leader(_) | Leadership::Follower => told = Told::default(),
             }
         }
     }
 
-    async fn tell(&self, told: &mut BTreeMap<String, String>) -> Result<(), Failure> {
+    async fn tell(&self, told: &mut Told) -> Result<(), Failure> {
         let troubles = self.health.troubles(LASTING);
-        let now = troubles.iter().map(|trouble| self.event(trouble));
-        let now = now.collect::<Vec<_>>();
-        // What ended and comes back is worth telling again.
-        told.retain(|about, _| now.iter().any(|(other, ..)| other == about));
-        let news = now
-            .into_iter()
-            .filter(|(about, note, _)| told.get(about) != Some(note));
-        for (about, note, reference) in news.take(MOST_AT_ONCE).collect::<Vec<_>>() {
+        let news = troubles.iter().map(|trouble| self.report(trouble));
+        let news = told.news(news.collect(), Instant::now());
+        for report in news.into_iter().take(MOST_AT_ONCE) {
             let event = Event {
                 type_: EventType::Warning,
-                reason: reason(&reference).to_owned(),
-                note: Some(note.clone()),
+                reason: report.reason.to_owned(),
+                note: Some(report.note.clone()),
                 action: "Watch".to_owned(),
                 secondary: None,
             };
             // A new one each time: it would count an event about the same object as the one before, and keep the first note.
             let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
-            let published = timeout(REQUEST, recorder.publish(&event, &reference)).await;
+            let published = recorder.publish(&event, &report.object);
+            let published = timeout(REQUEST, published).await;
             let failure = match published.map(|published| published.map_err(Failure::from)) {
                 Ok(Ok(())) => {
-                    told.insert(about, note);
+                    told.told(report, Instant::now());
                     continue;
                 }
                 Ok(Err(failure)) => failure,
@@ -124,33 +128,66 @@ impl EventWriter {
         Ok(())
     }
 
-    /// What a trouble is about, in words and as an object, and what to say.
-    fn event(&self, trouble: &Trouble) -> (String, String, ObjectReference) {
+    fn report(&self, trouble: &Trouble) -> Report {
         match trouble {
-            Trouble::Unwatched(label, error) => {
-                let note = format!("{label} cannot be watched, what is known of it stays: {error}");
-                (label.clone(), note, self.lease.clone())
-            }
-            Trouble::Undecodable(object, why) => {
-                let note = format!("cannot be decoded and is taken for absent: {}", why.error);
-                let reference = ObjectReference {
+            Trouble::Unwatched(label, error) => Report {
+                about: format!("watching {label}"),
+                reason: "CannotWatch",
+                note: format!("{label} cannot be watched, what is known of it stays: {error}"),
+                object: self.lease.clone(),
+            },
+            Trouble::ClassHeld(by) => Report {
+                about: "the class".to_owned(),
+                reason: "ClassHeld",
+                note: by.clone(),
+                object: self.lease.clone(),
+            },
+            Trouble::Undecodable(object, why) => Report {
+                about: object.to_string(),
+                reason: "CannotDecode",
+                note: format!("cannot be decoded and is taken for absent: {}", why.error),
+                object: ObjectReference {
                     api_version: Some(api_version(object.kind)),
                     kind: Some(object.kind.to_string()),
                     namespace: Some(object.namespace.to_string()),
                     name: Some(object.name.to_string()),
                     uid: Some(why.uid.to_string()),
                     ..ObjectReference::default()
-                };
-                (object.to_string(), note, reference)
-            }
+                },
+            },
         }
     }
 }
 
-fn reason(reference: &ObjectReference) -> &'static str {
-    match reference.kind.as_deref() {
-        Some("Lease") => "CannotWatch",
-        Some(_) | None => "CannotDecode",
+/// A trouble as an event.
+#[derive(Debug, Clone, PartialEq)]
+struct Report {
+    /// What tells it apart from other troubles, however it is worded.
+    about: String,
+    reason: &'static str,
+    note: String,
+    object: ObjectReference,
+}
+
+/// What was told: the words and when.
+#[derive(Debug, Default)]
+struct Told(BTreeMap<String, (String, Instant)>);
+
+impl Told {
+    /// What of this is to be told now. What ended is forgotten after a while: when it comes back then, it is worth telling again.
+    fn news(&mut self, reports: Vec<Report>, now: Instant) -> Vec<Report> {
+        let lasts = |about: &String| reports.iter().any(|report| report.about == *about);
+        self.0
+            .retain(|about, (_, at)| lasts(about) || now < *at + AGAIN);
+        let is_news = |report: &Report| {
+            let told = self.0.get(&report.about);
+            told.is_none_or(|(note, at)| *note != report.note && *at + AGAIN <= now)
+        };
+        reports.into_iter().filter(is_news).collect()
+    }
+
+    fn told(&mut self, report: Report, now: Instant) {
+        self.0.insert(report.about, (report.note, now));
     }
 }
 
@@ -160,5 +197,54 @@ fn api_version(kind: Kind) -> String {
         Kind::Secret | Kind::Service => "v1".to_owned(),
         Kind::ReferenceGrant => crate::store::GRANT_API_VERSION.to_owned(),
         Kind::EndpointSlice => "discovery.k8s.io/v1".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(about: &str, note: &str) -> Report {
+        Report {
+            about: about.to_owned(),
+            reason: "CannotWatch",
+            note: note.to_owned(),
+            object: ObjectReference::default(),
+        }
+    }
+
+    #[test]
+    fn a_trouble_whose_words_alternate_is_told_once_in_a_while() {
+        let start = Instant::now();
+        let mut told = Told::default();
+        let mut events = 0;
+        // An hour of looks; it even ends now and then.
+        for look in 0..360 {
+            let now = start + EVERY * look;
+            let reports = match look % 3 {
+                0 => vec![report("watching Secret", "403")],
+                1 => vec![report("watching Secret", "timeout")],
+                _ => Vec::new(),
+            };
+            for news in told.news(reports, now) {
+                told.told(news, now);
+                events += 1;
+            }
+        }
+        assert_eq!(events, 6);
+    }
+
+    #[test]
+    fn each_trouble_is_told_once_while_it_lasts_and_again_when_it_comes_back_later() {
+        let start = Instant::now();
+        let mut told = Told::default();
+        let both = || vec![report("a", "x"), report("b", "x")];
+        assert_eq!(told.news(both(), start), both());
+        told.told(report("a", "x"), start);
+        assert_eq!(told.news(both(), start), [report("b", "x")]);
+        told.told(report("b", "x"), start);
+        assert!(told.news(both(), start + 5 * AGAIN).is_empty());
+        assert!(told.news(Vec::new(), start + 5 * AGAIN).is_empty());
+        assert_eq!(told.news(both(), start + 6 * AGAIN), both());
     }
 }

@@ -43,6 +43,21 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Without the API server's sentence, which names objects.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            Self::Refused { code, reason, .. } => format!("{code} {reason}"),
+            Self::Timeout(_)
+            | Self::Stalled(_)
+            | Self::NoVersion
+            | Self::Unreadable
+            | Self::Panicked
+            | Self::Connection(_) => self.to_string(),
+        }
+    }
+}
+
 impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         match error {

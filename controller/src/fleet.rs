@@ -15,6 +15,7 @@ use kube::api::DynamicObject;
 use tokio::sync::{mpsc, watch};
 
 use crate::decode::typed;
+use crate::freshness::Answers;
 use crate::health::Health;
 use crate::watch::Event;
 
@@ -28,7 +29,7 @@ pub struct Fleet {
 }
 
 /// What a watcher of the dataplane watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     Service,
     EndpointSlice,
@@ -76,11 +77,15 @@ pub(crate) fn decode(part: Part, object: DynamicObject) -> Found {
 pub(crate) async fn follow(
     mut events: mpsc::Receiver<(Part, Event<Found>)>,
     fleet: watch::Sender<Arc<Fleet>>,
+    mut answers: Answers<Part>,
     health: Arc<Health>,
 ) {
     let mut known = Known::default();
     while let Some((part, event)) = events.recv().await {
         health.watched(part.label(), &event);
+        if let Event::Answered(epoch) = event {
+            answers.answered(&part, epoch);
+        }
         known.take(part, event);
         let now = known.fleet();
         fleet.send_if_modified(|fleet| {
@@ -90,6 +95,7 @@ pub(crate) async fn follow(
             }
             changes
         });
+        answers.acted();
     }
 }
 
@@ -128,7 +134,7 @@ impl Known {
             Event::Deleted(found) => {
                 objects.get_or_insert_default().remove(&found.name);
             }
-            Event::Watching | Event::Failed(_) => {}
+            Event::Watching | Event::Failed(_) | Event::Answered(_) => {}
         }
     }
 

@@ -3,6 +3,7 @@
 //! Everybody tells here what became of the API server's answers. Not ready means that nothing was published yet, with the reasons;
 //! after that the controller stays ready, because dataplanes reach it through its Service and what it has is still the best there
 //! is. What is stale then is told beside it, with the error. A failure is logged when it begins and when it ends, never for each try.
+//! Names of objects stand in the log and in events only: whoever reaches the status port learns kinds and counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::store::{ObjectKey, ObjectRef};
 use crate::watch::Event;
 
-/// Most lines of one sort in an answer or a list of troubles.
+/// Most lines of one sort in a list of troubles.
 const MAX_LISTED: usize = 10;
 
 /// Shared by all tasks.
@@ -33,6 +34,8 @@ struct Facts {
     unread_secrets: BTreeMap<ObjectKey, Failure>,
     undecodable: BTreeMap<ObjectRef, Undecodable>,
     lease: Option<String>,
+    /// Who serves our class instead of us.
+    class_held: Option<String>,
     statuses: Option<String>,
     /// How many resources are over a limit of the push.
     left_out: usize,
@@ -48,12 +51,28 @@ struct Watched {
     failing: Option<(Failure, Instant)>,
 }
 
+impl Facts {
+    /// The Secrets that could not be read, by what the API server said; its sentences name them.
+    fn unread(&self, how: &str) -> Vec<String> {
+        let mut counts = BTreeMap::<_, usize>::new();
+        for failure in self.unread_secrets.values() {
+            *counts.entry(failure.brief()).or_default() += 1;
+        }
+        let counts = counts.into_iter();
+        counts
+            .map(|(failure, count)| format!("Secret: {count} {how}: {failure}"))
+            .collect()
+    }
+}
+
 /// Something that an operator should see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Trouble {
     Undecodable(ObjectRef, Undecodable),
     /// What is watched, and the error.
     Unwatched(String, String),
+    /// Who serves our class instead of us.
+    ClassHeld(String),
 }
 
 impl Health {
@@ -87,7 +106,7 @@ impl Health {
         let mut facts = self.facts();
         let watched = facts.watched.entry(label.clone()).or_default();
         match event {
-            Event::Applied(_) | Event::Deleted(_) => return,
+            Event::Applied(_) | Event::Deleted(_) | Event::Answered(_) => return,
             Event::Listed(objects) => {
                 if !watched.listed {
                     tracing::info!(watched = label, objects = objects.len(), "listed");
@@ -153,6 +172,16 @@ impl Health {
         self.facts().lease = error;
     }
 
+    pub(crate) fn class_held(&self, by: Option<String>) {
+        let mut facts = self.facts();
+        match (&facts.class_held, &by) {
+            (None, Some(by)) => tracing::error!(reason = by, "this installation does not lead"),
+            (Some(_), None) => tracing::info!("nobody else serves the class any more"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        facts.class_held = by;
+    }
+
     pub(crate) fn statuses_written(&self) {
         if self.facts().statuses.take().is_some() {
             tracing::info!("statuses can be written again, or are another replica's to write");
@@ -188,11 +217,11 @@ impl Health {
         self.facts().published
     }
 
-    /// Why nothing was published yet; empty when something was.
+    /// Why nothing was published yet, or may not be; empty when something was.
     pub(crate) fn reasons(&self) -> Vec<String> {
         let facts = self.facts();
         if facts.published {
-            return Vec::new();
+            return facts.class_held.iter().cloned().collect();
         }
         let missing = facts
             .watched
@@ -204,9 +233,7 @@ impl Health {
                 None => format!("{label}: not listed yet"),
             })
             .collect::<Vec<_>>();
-        let unread = facts.unread_secrets.iter().take(MAX_LISTED);
-        reasons
-            .extend(unread.map(|(key, failure)| format!("Secret {key}: not read yet: {failure}")));
+        reasons.extend(facts.unread("not read yet"));
         if reasons.is_empty() {
             reasons.push("nothing was published yet".to_owned());
         }
@@ -226,12 +253,14 @@ impl Health {
                 (true, false) => None,
             }
         });
-        let unread = facts.unread_secrets.iter().take(MAX_LISTED);
-        let unread = unread.map(|(key, failure)| format!("Secret {key}: stale: {failure}"));
-        let undecodable = facts.undecodable.iter().take(MAX_LISTED);
-        let undecodable = undecodable.map(|(object, Undecodable { uid: _, error })| {
-            format!("{object}: cannot be decoded: {error}")
-        });
+        let unread = facts.unread("stale");
+        let mut undecodable = BTreeMap::<_, usize>::new();
+        for object in facts.undecodable.keys() {
+            *undecodable.entry(object.kind.to_string()).or_default() += 1;
+        }
+        let undecodable = undecodable
+            .into_iter()
+            .map(|(kind, count)| format!("{kind}: {count} cannot be decoded; the log names them"));
         let lease = facts.lease.iter().map(|error| format!("Lease: {error}"));
         let statuses = facts
             .statuses
@@ -261,7 +290,8 @@ impl Health {
         let undecodable = facts.undecodable.iter().take(MAX_LISTED);
         let undecodable =
             undecodable.map(|(object, why)| Trouble::Undecodable(object.clone(), why.clone()));
-        unwatched.chain(undecodable).collect()
+        let class_held = facts.class_held.iter().cloned().map(Trouble::ClassHeld);
+        unwatched.chain(undecodable).chain(class_held).collect()
     }
 }
 
@@ -304,6 +334,44 @@ mod tests {
         assert_eq!(health.reasons(), ["nothing was published yet"]);
         health.published();
         assert!(health.reasons().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_pages_name_no_object() {
+        let health = health();
+        for name in ["payroll-tls", "bank-tls"] {
+            let key = ObjectKey {
+                namespace: "treasury".into(),
+                name: name.into(),
+            };
+            let failure = Failure::Refused {
+                code: 403,
+                reason: "Forbidden".to_owned(),
+                message: format!("secrets {name:?} is forbidden in the namespace treasury"),
+            };
+            health.secret_failed(&key, &failure);
+        }
+        let object = ObjectRef {
+            kind: crate::store::Kind::WebSocketRoute,
+            namespace: "treasury".into(),
+            name: "payroll".into(),
+        };
+        let why = Undecodable {
+            uid: "u".into(),
+            error: "spec.payroll".to_owned(),
+        };
+        health.undecodable(&[(object, why)].into());
+        assert_eq!(
+            health.reasons()[2..],
+            ["Secret: 2 not read yet: 403 Forbidden"]
+        );
+        assert_eq!(
+            health.warnings(),
+            [
+                "Secret: 2 stale: 403 Forbidden",
+                "WebSocketRoute: 1 cannot be decoded; the log names them"
+            ]
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -87,6 +87,11 @@ impl Intake {
         self.secrets.give_up(unread);
     }
 
+    /// Whether no answer about a Secret is awaited but those of requests that fail again and again.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.secrets.none_awaited()
+    }
+
     /// Whether a source has shown no object.
     pub(crate) fn is_empty(&self, source: &Source) -> bool {
         self.sources
@@ -133,7 +138,7 @@ impl Intake {
                 }
                 self.withdraw(&item.reference, &mut taken);
             }
-            Event::Watching | Event::Failed(_) => {}
+            Event::Watching | Event::Failed(_) | Event::Answered(_) => {}
         }
         taken
     }

@@ -6,7 +6,10 @@
 //! clock, so a process that was stopped and continued finds out before its next write, whatever its tasks do first. A write of
 //! ours whose answer was lost is recognised by the identity, which no other process has.
 
+mod class;
 mod record;
+mod standing;
+mod term;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +25,15 @@ use tokio_util::sync::CancellationToken;
 use crate::args::ObjectName;
 use crate::failure::Failure;
 use crate::health::Health;
+use crate::observed::ObservedStatuses;
+use crate::output::Output;
 
+pub(crate) use class::{Claim, Rivals};
 pub(crate) use record::Identity;
 use record::{Decision, Seen, decide};
+pub(crate) use standing::Opening;
+pub use standing::{Leadership, Standing};
+pub(crate) use term::{Knowledge, Terms};
 
 /// How often the holder writes the Lease: five times in [`record::LEASE_DURATION`], at the price of one small write each.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
@@ -39,33 +48,19 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Longest wait for the answer to one request; a second and a third must still fit into [`PROVEN_FOR`].
 const REQUEST: Duration = Duration::from_secs(2);
 
-/// Whether this process leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leadership {
-    Follower,
-    /// With the term's fence, for `Welcome`.
-    Leader(Fence),
-}
-
-/// Where everybody else learns whether this process leads.
-#[derive(Debug, Clone)]
-pub struct Standing {
-    leadership: watch::Receiver<Leadership>,
-    proven_until: watch::Receiver<Instant>,
-}
-
 /// Takes part in the election.
 pub(crate) struct Elector {
     leases: Api<Lease>,
     name: String,
     identity: Identity,
+    claim: Claim,
     seen: Option<Seen>,
     /// Until then the holder of a Lease that was deleted may still lead.
     vacant_from: Option<Instant>,
     /// Whether a write of ours may have gone through without an answer, so that `seen` is out of date.
     uncertain: bool,
     health: Arc<Health>,
-    leadership: watch::Sender<Leadership>,
+    held: watch::Sender<Option<Fence>>,
     proven_until: watch::Sender<Instant>,
 }
 
@@ -83,49 +78,65 @@ enum LeaseError {
     Incomplete,
 }
 
-impl Standing {
-    /// What holds at this moment. Ask right before every write and every push: between two calls the time may have run out.
-    pub fn now(&self) -> Leadership {
-        if Instant::now() < *self.proven_until.borrow() {
-            self.leadership.borrow().clone()
-        } else {
-            Leadership::Follower
-        }
-    }
-
-    /// Waits until this process begins, ends or changes its term. Never returns once the election is over.
-    pub async fn changed(&mut self) {
-        if self.leadership.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
 impl Elector {
     pub(crate) fn new(
         client: &Client,
         lease: &ObjectName,
         identity: Identity,
+        claim: Claim,
         health: Arc<Health>,
-    ) -> (Self, Standing) {
-        let (leadership, leadership_receiver) = watch::channel(Leadership::Follower);
+    ) -> (Self, Standing, Opening) {
+        let (held, held_receiver) = watch::channel(None);
         let (proven_until, proven_receiver) = watch::channel(Instant::now());
+        let (opened, opened_receiver) = watch::channel(None);
         let elector = Self {
             leases: Api::namespaced(client.clone(), &lease.namespace),
             name: lease.name.clone(),
             identity,
+            claim,
             seen: None,
             vacant_from: None,
             uncertain: false,
             health,
-            leadership,
+            held,
             proven_until,
         };
         let standing = Standing {
-            leadership: leadership_receiver,
+            held: held_receiver,
             proven_until: proven_receiver,
+            opened: opened_receiver,
         };
-        (elector, standing)
+        (elector, standing, Opening(opened))
+    }
+
+    /// Takes part as soon as there is something to publish: a replica that has nothing leaves the Lease to those that have.
+    pub(crate) async fn stand(
+        mut self,
+        mut outputs: watch::Receiver<Option<Arc<Output>>>,
+        observed: watch::Receiver<ObservedStatuses>,
+        resign: CancellationToken,
+    ) {
+        tokio::select! {
+            published = outputs.wait_for(Option::is_some) => if published.is_err() { return },
+            () = resign.cancelled() => return,
+        }
+        // A status that was written tells a Lease that was deleted from a first start, which nobody should have to wait for. Without
+        // one, two leaders at once would have nothing to disagree about.
+        let was_written = |output: &Arc<Output>| {
+            let observed = observed.borrow();
+            let mut statuses = output.statuses.keys().filter_map(|key| observed.get(key));
+            statuses.any(|observed| !observed.status.conditions.is_empty())
+        };
+        if outputs.borrow().as_ref().is_some_and(was_written) {
+            self.expect_a_holder();
+        }
+        self.run(resign).await;
+    }
+
+    /// Somebody has led before, though this process has not seen the Lease yet: if there is none, it was deleted, and its holder may
+    /// not have noticed.
+    fn expect_a_holder(&mut self) {
+        self.vacant_from = Some(Instant::now() + record::LEASE_DURATION);
     }
 
     /// Runs until `stop`, then releases the Lease if we hold it. Nothing may push or write any more when `stop` is cancelled.
@@ -193,7 +204,7 @@ impl Elector {
                 return Ok(());
             }
             Decision::Create(lease) => self.create(lease).await,
-            Decision::Write(lease) => self.write(&lease).await,
+            Decision::Write(lease) => self.write(lease).await,
         };
         match written {
             Ok(lease) => self.lead(&lease, sent),
@@ -211,10 +222,7 @@ impl Elector {
     }
 
     fn leads(&self) -> bool {
-        match &*self.leadership.borrow() {
-            Leadership::Leader(_) => true,
-            Leadership::Follower => false,
-        }
+        self.held.borrow().is_some()
     }
 
     async fn look(&mut self) -> Result<(), LeaseError> {
@@ -232,13 +240,15 @@ impl Elector {
 
     async fn create(&self, mut lease: Lease) -> Result<Lease, LeaseError> {
         lease.metadata.name = Some(self.name.clone());
+        self.claim.note(&mut lease.metadata);
         ask(self.leases.create(&PostParams::default(), &lease)).await
     }
 
-    async fn write(&self, lease: &Lease) -> Result<Lease, LeaseError> {
+    async fn write(&self, mut lease: Lease) -> Result<Lease, LeaseError> {
+        self.claim.note(&mut lease.metadata);
         let written = ask(self
             .leases
-            .replace(&self.name, &PostParams::default(), lease))
+            .replace(&self.name, &PostParams::default(), &lease))
         .await;
         match written {
             // It was deleted.
@@ -254,23 +264,22 @@ impl Elector {
         // A proof that ran out before this one came ended the term for everybody who asked: they must hear of both.
         self.end_if_unproven();
         let seen = Seen::new(lease.clone(), None, sent).ok_or(LeaseError::Incomplete)?;
-        let leadership = Leadership::Leader(seen.fence());
+        let fence = seen.fence();
         self.seen = Some(seen);
         self.uncertain = false;
         // First, so that whoever is woken by the term finds it proven.
         self.proven_until.send_replace(sent + PROVEN_FOR);
-        let begins = self.leadership.send_if_modified(|now| {
-            let changes = *now != leadership;
-            now.clone_from(&leadership);
+        let begins = self.held.send_if_modified(|held| {
+            let changes = held.as_ref() != Some(&fence);
+            *held = Some(fence.clone());
             changes
         });
-        if begins
-            && let Leadership::Leader(Fence {
+        if begins {
+            let Fence {
                 lease_uid,
                 transitions,
-            }) = leadership
-        {
-            tracing::info!(identity = %self.identity, lease_uid, transitions, "this replica leads");
+            } = fence;
+            tracing::info!(identity = %self.identity, lease_uid, transitions, "this replica holds the Lease");
         }
         Ok(())
     }
@@ -282,11 +291,7 @@ impl Elector {
     }
 
     fn follow(&mut self, why: &'static str) {
-        let ended = self.leadership.send_if_modified(|now| {
-            let leads = *now != Leadership::Follower;
-            *now = Leadership::Follower;
-            leads
-        });
+        let ended = self.held.send_if_modified(|held| held.take().is_some());
         if ended {
             tracing::warn!(identity = %self.identity, why, "this replica does not lead any more");
         }
@@ -295,11 +300,11 @@ impl Elector {
     /// Gives the Lease away, so that nobody has to wait for its end. Once only: whoever waits gets it a little later.
     async fn release(&mut self) {
         let led = self.leads();
-        self.leadership.send_replace(Leadership::Follower);
+        self.held.send_replace(None);
         let Some(seen) = self.seen.as_ref().filter(|_| led) else {
             return;
         };
-        match self.write(&seen.released()).await {
+        match self.write(seen.released()).await {
             Ok(_) => tracing::info!(lease = %self.name, "the Lease is released"),
             Err(error) => {
                 tracing::warn!(%error, "the Lease was not released; another replica waits for its end");
@@ -321,31 +326,49 @@ async fn ask<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Lea
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::advance;
+    use prometheus_client::registry::Registry;
+    use tokio::time::sleep;
 
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::push_server::fake_api::FakeApi;
+
+    fn elector() -> (Elector, Standing) {
+        let lease = ObjectName {
+            namespace: "ws-ingress".to_owned(),
+            name: "lease".to_owned(),
+        };
+        let metrics = Metrics::new(&mut Registry::default());
+        let health = Arc::new(Health::new(std::iter::empty(), metrics));
+        let claim = Claim::new("ws-ingress".to_owned(), Vec::new());
+        let identity = Identity::new(None);
+        let client = FakeApi::new().client();
+        let (elector, standing, _) = Elector::new(&client, &lease, identity, claim, health);
+        (elector, standing)
+    }
+
+    /// Whether it holds the Lease that nobody had made before, after this time.
+    async fn holds_after(wait: Duration, expects: bool) -> bool {
+        let (mut elector, standing) = elector();
+        if expects {
+            elector.expect_a_holder();
+        }
+        let stop = CancellationToken::new();
+        let story = async {
+            sleep(wait).await;
+            let holds = standing.held().is_some();
+            stop.cancel();
+            holds
+        };
+        let ((), holds) = tokio::join!(elector.run(stop.clone()), story);
+        holds
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn a_term_that_is_not_renewed_ends_by_the_clock_alone() {
-        let fence = Fence {
-            lease_uid: "u".to_owned(),
-            transitions: 3,
-        };
-        let leader = Leadership::Leader(fence);
-        let (_leadership, leadership_receiver) = watch::channel(leader.clone());
-        let (proven_until, proven_receiver) = watch::channel(Instant::now() + PROVEN_FOR);
-        let standing = Standing {
-            leadership: leadership_receiver,
-            proven_until: proven_receiver,
-        };
-        assert_eq!(standing.now(), leader);
-        advance(PROVEN_FOR / 2).await;
-        proven_until.send_replace(Instant::now() + PROVEN_FOR);
-        advance(PROVEN_FOR / 2).await;
-        assert_eq!(standing.now(), leader);
-        // No task of the elector runs here, as after SIGSTOP and SIGCONT.
-        advance(PROVEN_FOR / 2).await;
-        assert_eq!(standing.now(), Leadership::Follower);
+    async fn a_missing_lease_is_made_at_once_unless_somebody_has_led_before() {
+        assert!(holds_after(LOOK_EVERY, false).await);
+        assert!(!holds_after(record::LEASE_DURATION / 2, true).await);
+        assert!(holds_after(record::LEASE_DURATION + LOOK_EVERY, true).await);
     }
 
     #[test]

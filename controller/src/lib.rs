@@ -18,6 +18,7 @@ mod desired;
 mod events;
 mod failure;
 pub mod fleet;
+mod freshness;
 mod health;
 mod intake;
 pub mod leader;

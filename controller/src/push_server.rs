@@ -71,6 +71,9 @@ pub struct PushServer {
     published: watch::Sender<Option<Arc<Published>>>,
 }
 
+/// Shows how far the encoding is.
+pub struct Encoded(watch::Receiver<Option<Arc<Published>>>);
+
 /// What all connections share.
 struct Shared {
     tls: ServerTls,
@@ -122,6 +125,10 @@ impl PushServer {
         }
     }
 
+    pub fn encoded(&self) -> Encoded {
+        Encoded(self.shared.published.clone())
+    }
+
     /// Serves until stopped. When this returns, every connection has ended and nothing is pushed any more. It returns early, and
     /// with an error, only if the sets can no longer be encoded.
     pub async fn run(self, listener: TcpListener) -> anyhow::Result<()> {
@@ -149,6 +156,20 @@ impl PushServer {
         shared.tasks.close();
         shared.tasks.wait().await;
         result
+    }
+}
+
+impl Encoded {
+    /// Waits until the output of this sequence, or a later one, is what streams send. Never returns if it cannot be encoded.
+    pub async fn reaches(&mut self, sequence: u64) {
+        let there = |published: &Option<Arc<Published>>| {
+            published
+                .as_ref()
+                .is_some_and(|published| published.sequence >= sequence)
+        };
+        if self.0.wait_for(there).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

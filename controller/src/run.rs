@@ -33,13 +33,14 @@ use crate::decode::decode;
 use crate::delivery::Deliveries;
 use crate::events::EventWriter;
 use crate::fleet::{self, Fleet, Part};
+use crate::freshness::{Answers, Epoch, Epochs};
 use crate::health::Health;
 use crate::intake::{Intake, Source};
-use crate::leader::{Elector, Identity};
+use crate::leader::{Claim, Elector, Identity, Knowledge, Rivals, Standing, Terms};
 use crate::metrics::Metrics;
 use crate::observed::{ObservedSender, ObservedStatuses};
 use crate::output::Output;
-use crate::push_server::{self, Limits, PushServer};
+use crate::push_server::{self, Encoded, Limits, PushServer};
 use crate::secret_reader::SecretReader;
 use crate::sources::{fleet_listing, listing, sources};
 use crate::status_listener::{self, Pages};
@@ -126,14 +127,51 @@ impl Running {
         inputs: push_server::Inputs,
         registry: &mut Registry,
         listener: TcpListener,
-    ) {
+    ) -> Encoded {
         // A token below ours: when the server ends by itself it cancels the one that it has.
         let server = PushServer::new(inputs, registry, self.stop_writing.child_token());
+        let encoded = server.encoded();
         self.write("the push server", |_| async move {
             if let Err(error) = server.run(listener).await {
                 tracing::error!(error = format!("{error:#}"), "the push server ended");
             }
         });
+        encoded
+    }
+
+    /// Starts what writes statuses and events.
+    fn tell(
+        &mut self,
+        client: Client,
+        lease: &ObjectName,
+        identity: &Identity,
+        inputs: status_writer::Inputs,
+        observed: ObservedSender,
+        health: &Arc<Health>,
+    ) {
+        let (instance, standing) = (identity.to_string(), inputs.standing.clone());
+        let namespace = &lease.namespace;
+        let writer = StatusWriter::new(client.clone(), namespace, inputs, observed, health.clone());
+        self.write("the status writer", |stop| writer.run(stop));
+        let events = EventWriter::new(client, lease, instance, standing, health.clone());
+        self.write("the event writer", |stop| events.run(stop));
+    }
+
+    /// Starts the pages for the kubelet and Prometheus; every family of metrics is registered by now.
+    fn answer(
+        &mut self,
+        health: Arc<Health>,
+        standing: Standing,
+        registry: Registry,
+        listener: TcpListener,
+    ) {
+        let pages = Pages {
+            health,
+            standing,
+            registry,
+        };
+        let serving = status_listener::serve(Arc::new(pages), listener);
+        self.need("the status listener", serving);
     }
 
     async fn end(mut self) {
@@ -183,17 +221,16 @@ async fn start(args: Args) -> anyhow::Result<Running> {
         },
     ];
     let sources = sources(&watch_namespaces, &own_services);
-    let metrics = Metrics::new(&mut registry);
-    let health = Arc::new(Health::new(
-        sources.iter().map(ToString::to_string),
-        metrics,
-    ));
+    let health = health(&sources, &mut registry);
     let identity = Identity::new(pod_uid.as_deref());
     let lease = ObjectName {
         namespace: lease_namespace,
         name: lease_name,
     };
-    let (elector, standing) = Elector::new(&client, &lease, identity.clone(), health.clone());
+    let claim = Claim::new(class.clone(), watch_namespaces);
+    let rivals = Rivals::new(client.clone(), lease.clone(), claim.clone());
+    let (elector, standing, opening) =
+        Elector::new(&client, &lease, identity.clone(), claim, health.clone());
     let status = listen("--status-address", status_address).await?;
     let push = listen("--push-address", push_address).await?;
     tracing::info!(status = %status.address, push = %push.address, %identity, "listening");
@@ -206,14 +243,26 @@ async fn start(args: Args) -> anyhow::Result<Running> {
         denied_backends: denied_backend_cidrs,
         own_services: own_services.iter().map(ObjectName::key).collect(),
     };
-    let compiled = compile_what_is_watched(&mut running, &client, sources, config, &health);
-    let fleet = follow_dataplane(&mut running, &client, &dataplane_service, &health);
+    let (epochs, watchers) = Epochs::new();
+    let compiled =
+        compile_what_is_watched(&mut running, &client, sources, config, &health, &watchers);
+    let (fleet, fleet_fresh) = follow_dataplane(
+        &mut running,
+        &client,
+        &dataplane_service,
+        &health,
+        &watchers,
+    );
     let (deliveries_sender, deliveries) = watch::channel(Arc::new(Deliveries::new()));
-    let dataplane = ServiceAccount {
-        namespace: dataplane_service.namespace,
-        name: dataplane_service_account,
+    let tokens = {
+        let ObjectName { namespace, .. } = dataplane_service;
+        let name = dataplane_service_account;
+        Tokens::new(
+            client.clone(),
+            ServiceAccount { namespace, name },
+            &mut registry,
+        )
     };
-    let tokens = Tokens::new(client.clone(), dataplane, &mut registry);
     let tls = running.keep_authority(client.clone(), &lease.namespace);
     let pushing = push_server::Inputs {
         tls,
@@ -224,53 +273,39 @@ async fn start(args: Args) -> anyhow::Result<Running> {
         health: health.clone(),
         limits: Limits::default(),
     };
-    running.push(pushing, &mut registry, push.listener);
+    let encoded = running.push(pushing, &mut registry, push.listener);
+    let knowledge = Knowledge {
+        epochs,
+        fresh: vec![compiled.fresh, fleet_fresh],
+        outputs: compiled.outputs.clone(),
+        encoded,
+    };
+    let terms = Terms {
+        standing: standing.clone(),
+        opening,
+        knowledge,
+        rivals,
+        health: health.clone(),
+    };
+    running.need("the terms", terms.run());
     let inputs = status_writer::Inputs {
         outputs: compiled.outputs.clone(),
         deliveries,
         fleet,
-        observed: compiled.observed,
+        observed: compiled.observed.clone(),
         standing: standing.clone(),
     };
-    let writer = StatusWriter::new(
-        client.clone(),
-        &lease.namespace,
-        inputs,
-        compiled.observed_sender,
-        health.clone(),
-    );
-    running.write("the status writer", |stop| writer.run(stop));
-    let events = EventWriter::new(
-        client,
-        &lease,
-        identity.to_string(),
-        standing.clone(),
-        health.clone(),
-    );
-    running.write("the event writer", |stop| events.run(stop));
-    let electing = stand_for_election(elector, compiled.outputs, running.resign.clone());
+    let observed = compiled.observed_sender;
+    running.tell(client, &lease, &identity, inputs, observed, &health);
+    let electing = elector.stand(compiled.outputs, compiled.observed, running.resign.clone());
     running.electing.spawn(named("the election", electing));
-    let pages = Pages {
-        health,
-        standing,
-        registry,
-    };
-    let serving = status_listener::serve(Arc::new(pages), status.listener);
-    running.need("the status listener", serving);
+    running.answer(health, standing, registry, status.listener);
     Ok(running)
 }
 
-/// A replica that has nothing to publish leaves the Lease to those that have.
-async fn stand_for_election(
-    elector: Elector,
-    mut outputs: watch::Receiver<Option<Arc<Output>>>,
-    resign: CancellationToken,
-) {
-    tokio::select! {
-        published = outputs.wait_for(Option::is_some) => if published.is_err() { return },
-        () = resign.cancelled() => return,
-    }
-    elector.run(resign).await;
+fn health(sources: &[Source], registry: &mut Registry) -> Arc<Health> {
+    let watched = sources.iter().map(ToString::to_string);
+    Arc::new(Health::new(watched, Metrics::new(registry)))
 }
 
 /// A listener and the address that it really got.
@@ -293,6 +328,7 @@ struct Watched {
     outputs: watch::Receiver<Option<Arc<Output>>>,
     observed: watch::Receiver<ObservedStatuses>,
     observed_sender: ObservedSender,
+    fresh: watch::Receiver<Epoch>,
 }
 
 fn compile_what_is_watched(
@@ -301,22 +337,26 @@ fn compile_what_is_watched(
     sources: Vec<Source>,
     config: CompileConfig,
     health: &Arc<Health>,
+    epochs: &watch::Receiver<Epoch>,
 ) -> Watched {
     let (events_sender, events) = mpsc::channel(QUEUE);
     for source in &sources {
         let kind = source.kind;
         let decode = move |object: DynamicObject| decode(kind, object);
         let listing = listing(client, source);
-        let watching = watcher::run(source.clone(), listing, decode, events_sender.clone());
+        let events = events_sender.clone();
+        let watching = watcher::run(source.clone(), listing, decode, events, epochs.clone());
         running.need("a watcher", watching);
     }
     let (observed_sender, observed) = ObservedSender::new();
     let (outputs_sender, outputs) = watch::channel(None);
+    let (answers, fresh) = Answers::new(sources.iter().cloned());
     let compiler = Compiler::new(
         Arc::new(move |snapshot, now| compile(snapshot, &config, now)),
         Intake::new(sources.into_iter(), observed_sender.clone()),
         SecretReader::new(client.clone()),
         outputs_sender,
+        answers,
         health.clone(),
     );
     let compiling = compiler.run(events);
@@ -325,6 +365,7 @@ fn compile_what_is_watched(
         outputs,
         observed,
         observed_sender,
+        fresh,
     }
 }
 
@@ -333,18 +374,21 @@ fn follow_dataplane(
     client: &Client,
     service: &ObjectName,
     health: &Arc<Health>,
-) -> watch::Receiver<Arc<Fleet>> {
+    epochs: &watch::Receiver<Epoch>,
+) -> (watch::Receiver<Arc<Fleet>>, watch::Receiver<Epoch>) {
     let (sender, fleet) = watch::channel(Arc::new(Fleet::default()));
     let (events_sender, events) = mpsc::channel(QUEUE);
-    for part in [Part::Service, Part::EndpointSlice] {
+    let parts = [Part::Service, Part::EndpointSlice];
+    for part in parts {
         let listing = fleet_listing(client, part, service);
         let decode = move |object: DynamicObject| fleet::decode(part, object);
-        let watching = watcher::run(part, listing, decode, events_sender.clone());
+        let watching = watcher::run(part, listing, decode, events_sender.clone(), epochs.clone());
         running.need("a watcher of the dataplane", watching);
     }
-    let following = fleet::follow(events, sender, health.clone());
+    let (answers, fresh) = Answers::new(parts);
+    let following = fleet::follow(events, sender, answers, health.clone());
     running.need("the fleet", following);
-    fleet
+    (fleet, fresh)
 }
 
 async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {

@@ -200,6 +200,12 @@ impl Secrets {
         }
     }
 
+    /// Whether every request that was made had an answer, be it a failure, or its time is over.
+    pub(crate) fn none_awaited(&self) -> bool {
+        let mut records = self.records.values();
+        records.all(|record| record.asked.is_none() || record.backoff.is_some() || record.overdue)
+    }
+
     /// The referenced Secrets that the watch does not show, each marked as asked for: no event tells when one of another type
     /// comes or goes.
     pub(crate) fn ask_unlisted(&mut self) -> Vec<Read> {

@@ -13,11 +13,12 @@ use futures_util::{Stream, StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, PartialObjectMeta, WatchEvent, WatchParams};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::failure::Failure;
+use crate::freshness::Epoch;
 
 /// Objects of one page; the same as client-go's pager.
 const PAGE: u32 = 500;
@@ -72,6 +73,8 @@ pub(crate) enum Event<T> {
     Watching,
     /// Nothing is known of what changes from now on.
     Failed(Failure),
+    /// The first list since this epoch began was answered; with what, was told just before.
+    Answered(Epoch),
 }
 
 /// Why one watch ended.
@@ -90,12 +93,14 @@ enum Ended {
 #[derive(Debug)]
 pub(crate) struct Closed;
 
-/// Runs until nobody takes the events any more. `source` goes with every event.
+/// Runs until nobody takes the events any more. `source` goes with every event. With each new epoch whatever is under way, be it a
+/// wait, a request without an answer or a watch without events, is dropped for a new list.
 pub(crate) async fn run<S: Clone, T>(
     source: S,
     listing: Listing,
     decode: impl Fn(DynamicObject) -> T,
     events: mpsc::Sender<(S, Event<T>)>,
+    mut epochs: watch::Receiver<Epoch>,
 ) {
     let watcher = Watcher {
         source,
@@ -103,9 +108,17 @@ pub(crate) async fn run<S: Clone, T>(
         decode,
         events,
     };
-    let mut backoff = Backoff::new(RETRY[0], RETRY[1]);
-    while watcher.list_and_watch(&mut backoff).await.is_ok() {
-        tokio::time::sleep(backoff.next()).await;
+    loop {
+        let epoch = *epochs.borrow_and_update();
+        let begins = async {
+            if epochs.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = begins => {}
+            Closed = watcher.keep(epoch) => return,
+        }
     }
 }
 
@@ -122,14 +135,36 @@ impl<S: Clone, T, D: Fn(DynamicObject) -> T> Watcher<S, T, D> {
         sent.map_err(|_| Closed)
     }
 
-    /// Returns when everything has to be listed again.
-    async fn list_and_watch(&self, backoff: &mut Backoff) -> Result<(), Closed> {
-        let mut version = match self.list().await {
-            Ok((objects, version)) => {
-                self.tell(Event::Listed(objects)).await?;
-                version
+    /// Lists and watches for one epoch.
+    async fn keep(&self, epoch: Epoch) -> Closed {
+        let mut backoff = Backoff::new(RETRY[0], RETRY[1]);
+        let mut unanswered = Some(epoch);
+        loop {
+            let over = self.list_and_watch(&mut backoff, &mut unanswered).await;
+            if let Err(closed) = over {
+                return closed;
             }
-            Err(failure) => return self.tell(Event::Failed(failure)).await,
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+
+    /// Returns when everything has to be listed again.
+    async fn list_and_watch(
+        &self,
+        backoff: &mut Backoff,
+        unanswered: &mut Option<Epoch>,
+    ) -> Result<(), Closed> {
+        let listed = self.list().await;
+        let (listed, version) = match listed {
+            Ok((objects, version)) => (Event::Listed(objects), Some(version)),
+            Err(failure) => (Event::Failed(failure), None),
+        };
+        self.tell(listed).await?;
+        if let Some(epoch) = unanswered.take() {
+            self.tell(Event::Answered(epoch)).await?;
+        }
+        let Some(mut version) = version else {
+            return Ok(());
         };
         let mut broken = 0;
         loop {

@@ -50,6 +50,7 @@ create events.k8s.io/events log events cannot be written
 /// The same of the others, for a watched namespace or the whole cluster. `{in}` names the namespace where there is one.
 const WATCH: &str = "
 create authentication.k8s.io/tokenreviews log tokens cannot be reviewed, dataplanes cannot connect
+list coordination.k8s.io/leases log whether another installation serves this class cannot be seen
 list ws-ingress.dev/websocketroutes /readyz WebSocketRoute{in}: not listed yet: 403
 watch ws-ingress.dev/websocketroutes /readyz warning: WebSocketRoute{in}: stale
 patch ws-ingress.dev/websocketroutes/status /readyz warning: statuses: 403
@@ -57,7 +58,7 @@ list /services /readyz Service{in}: not listed yet: 403
 watch /services /readyz warning: Service{in}: stale
 list discovery.k8s.io/endpointslices /readyz EndpointSlice{in}: not listed yet: 403
 watch discovery.k8s.io/endpointslices /readyz warning: EndpointSlice{in}: stale
-get /secrets /readyz /chat-tls: stale: 403
+get /secrets /readyz warning: Secret: 1 stale: 403
 list /secrets /readyz Secret{in}: not listed yet: 403
 watch /secrets /readyz warning: Secret{in}: stale
 list gateway.networking.k8s.io/referencegrants /readyz ReferenceGrant{in}: not listed yet: 403

@@ -8,9 +8,11 @@ use tests::kubernetes::assumed::LEASE;
 use tests::kubernetes::cluster::shared;
 use tests::kubernetes::controller::Controller;
 use tests::kubernetes::dataplane::Dataplane;
+use tests::kubernetes::line::Line;
 use tests::kubernetes::release::built;
 use tests::kubernetes::site::{RECOVERY, Site, condition, counts, says};
 use tests::kubernetes::traffic::Traffic;
+use tests::metrics::Metrics;
 use tests::wait;
 use tokio::time::{Instant, sleep};
 
@@ -266,6 +268,55 @@ async fn a_controller_that_is_killed_and_started_again_changes_no_table() {
     // What it compiled from nothing is what the dataplane holds: nothing was swapped, not even for an equal table.
     assert_eq!(generation(&scene.dataplane).await, before);
     assert!(scene.traffic.handshakes() > handshakes);
+    scene.passed_on().await;
+    scene.nobody_noticed().await;
+}
+
+/// Its watches hear nothing for up to 65 s, while new connections work: what it knows is old when it begins to lead.
+#[tokio::test]
+async fn a_new_leader_whose_watches_were_cut_off_hands_out_no_older_table() {
+    let Some((scene, holder)) = Scene::start().await else {
+        return;
+    };
+    let Site {
+        namespace,
+        echo,
+        release,
+        front,
+        ..
+    } = &scene.site;
+    let line = Line::to(namespace.cluster.server.admin().server).await;
+    let second = Controller::start_behind(release, "controller-1", &line).await;
+    says(&second, "ready, follows").await;
+    line.lose_open_connections();
+    let change = scene.site.manifests("meanwhile", &[echo.address]);
+    namespace.kubectl.apply(&change).await;
+    scene.site.serves(&scene.dataplane, "meanwhile").await;
+    scene.site.statuses_are_right().await;
+    let [knows, missed] = [&holder, &second].map(counts);
+    let routes = |counts: Metrics| counts.sum("ws_ingress_controller_routes", &[]);
+    assert_eq!((routes(knows.await), routes(missed.await)), (2, 1));
+    let before = generation(&scene.dataplane).await;
+
+    front.lead_to(&[second.push]);
+    holder.kill().await;
+    leads_within(&second, TAKEOVER).await;
+    wait::until_limit("the dataplane follows it", RECOVERY, async || {
+        let metrics = scene.dataplane.metrics().await;
+        let lines = scene.dataplane.log().all();
+        let follows = lines
+            .iter()
+            .filter(|line| line.contains("following the leader"))
+            .count();
+        (follows > 1 && metrics.sum("ws_ingress_push_following", &[]) == 1).then_some(())
+    })
+    .await;
+    scene.site.statuses_are_right().await;
+    assert_eq!(
+        generation(&scene.dataplane).await,
+        before,
+        "an older table came"
+    );
     scene.passed_on().await;
     scene.nobody_noticed().await;
 }

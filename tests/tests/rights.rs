@@ -138,8 +138,7 @@ async fn a_replaced_secret_that_may_not_be_read_keeps_the_certificate() {
     let next = authority.issue(&[&host]);
     // The watch still tells of it, but it cannot be read.
     namespace.kubectl.apply(&secret(NAME, &next)).await;
-    let words = format!("warning: Secret {}/{NAME}: stale", namespace.name);
-    says(&scene.controller, &words).await;
+    says(&scene.controller, "warning: Secret: 1 stale: 403 Forbidden").await;
     let unread = counts(&scene.controller).await;
     assert_eq!(unread.sum("ws_ingress_controller_unread_secrets", &[]), 1);
     assert_eq!(shown().await, before);

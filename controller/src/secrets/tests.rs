@@ -143,3 +143,19 @@ fn the_first_publish_waits_for_what_is_listed_even_if_it_is_overdue() {
     let (listed, due) = (true, false);
     assert_eq!(secrets.unanswered(&unread), Unanswered { listed, due });
 }
+
+#[test]
+fn a_request_is_awaited_until_its_first_answer() {
+    let mut secrets = Secrets::default();
+    refer(&mut secrets, &["a", "b"]);
+    secrets.answered(&key("a"));
+    assert!(!secrets.none_awaited());
+    secrets.failed(&key("b"), false);
+    assert!(secrets.none_awaited(), "it may fail for ever");
+    secrets.answered(&key("b"));
+    assert!(secrets.none_awaited());
+    secrets.seen(&key("b"), version("2"));
+    assert!(!secrets.none_awaited());
+    secrets.give_up(&[key("b")]);
+    assert!(secrets.none_awaited());
+}

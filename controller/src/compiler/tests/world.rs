@@ -254,6 +254,7 @@ impl World {
             Intake::new(kinds.into_iter().map(source), ObservedSender::new().0),
             SecretReader::new(api.client()),
             sender,
+            Answers::new(kinds.into_iter().map(source)).0,
             health.clone(),
         );
         let mut tasks = JoinSet::new();

@@ -28,7 +28,7 @@ use crate::args::ObjectName;
 use crate::ca::Material;
 use crate::delivery::Deliveries;
 use crate::health::Health;
-use crate::leader::{Elector, Identity, Leadership, Standing};
+use crate::leader::{Claim, Elector, Identity, Leadership, Standing};
 use crate::metrics::Metrics;
 use crate::output::Output;
 use crate::token::{ServiceAccount, Tokens};
@@ -82,7 +82,9 @@ impl Scene {
             namespace: NAMESPACE.into(),
             name: "lease".into(),
         };
-        let (elector, standing) = Elector::new(&api.client(), &lease, identity, health.clone());
+        let claim = Claim::new("ws-ingress".to_owned(), Vec::new());
+        let (elector, standing, opening) =
+            Elector::new(&api.client(), &lease, identity, claim, health.clone());
         let (outputs, outputs_receiver) = watch::channel(None);
         let (deliveries_sender, deliveries) = watch::channel(Arc::default());
         let inputs = Inputs {
@@ -99,6 +101,7 @@ impl Scene {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let tasks = TaskTracker::new();
+        tasks.spawn(opening.open_all(standing.clone()));
         Self {
             server: tasks.spawn(server.run(listener)),
             api,
