@@ -15,6 +15,7 @@
 //! | [`rights`], [`audit`] | what the controller may do, taken away and given back; what it was refused |
 //! | [`installed`] | all of it ready, and what its routes say |
 //! | [`site`], [`front`], [`line`], [`traffic`], [`serving`] | an installation that serves while something is taken away from it |
+//! | [`push`], [`stranger`], [`impostor`], [`token`], [`played`] | both sides of the push, played, and who they say they are |
 //! | [`grants`] | the kind of Gateway API |
 //! | [`assumed`] | what is not settled yet, in one place |
 //! | [`routes`] | the data file of good and bad routes |
@@ -27,10 +28,13 @@ pub mod credentials;
 pub mod dataplane;
 pub mod front;
 pub mod grants;
+pub mod impostor;
 pub mod installed;
 pub mod kubectl;
 pub mod line;
 pub mod namespace;
+pub mod played;
+pub mod push;
 pub mod release;
 pub mod request;
 pub mod rights;
@@ -38,4 +42,6 @@ pub mod routes;
 pub mod server;
 pub mod serving;
 pub mod site;
+pub mod stranger;
+pub mod token;
 pub mod traffic;

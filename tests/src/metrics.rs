@@ -18,7 +18,8 @@ struct Sample {
 }
 
 impl Metrics {
-    fn parse(text: &str) -> Self {
+    /// Reads the text of a scrape.
+    pub fn parse(text: &str) -> Self {
         let samples = text
             .lines()
             .filter(|line| !line.starts_with('#'))

@@ -43,6 +43,13 @@ impl Lines {
             .cloned()
     }
 
+    /// How many lines contain `part` so far.
+    pub fn count(&self, part: &str) -> usize {
+        let printed = self.printed();
+        let lines = printed.lines.iter();
+        lines.filter(|line| line.contains(part)).count()
+    }
+
     /// The first line that contains `part`, waited for.
     pub async fn with(&self, part: &str) -> String {
         let what = format!("a line with {part:?}");
@@ -102,12 +109,14 @@ impl Process {
         }
     }
 
+    /// The id that it has; `guard` becomes the program that it starts.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("the child still runs")
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let pid = self
-            .child
-            .id()
-            .and_then(|id| Pid::from_raw(id.cast_signed()));
-        kill_process(pid.expect("the child still runs"), signal).expect("a child takes signals");
+        let pid = Pid::from_raw(self.id().cast_signed()).expect("an id that is not 0");
+        kill_process(pid, signal).expect("a child takes signals");
     }
 
     /// Waits for the end, and for the last line printed before it.

@@ -9,7 +9,6 @@ use super::assumed::{
     AUTHORITY_CONFIG_MAP, AUTHORITY_KEY, CONTROLLER_ACCOUNT, CONTROLLER_ADDRESSES,
     DATAPLANE_SERVICE, KUBECONFIG, LEASE, LISTENING,
 };
-use super::credentials::Access;
 use super::line::Line;
 use super::release::{CONTROLLER, Pod, Release, Scope};
 use crate::gateway::address;
@@ -35,26 +34,27 @@ impl Controller {
 
     /// The same in a pod that is there already, as the kubelet starts a container again.
     pub async fn start_in(release: &Release, pod: Pod, flags: &[&str]) -> Self {
-        let namespace = &release.namespace.name;
-        let access = release.cluster().account(namespace, CONTROLLER_ACCOUNT);
-        Self::start_with(release, pod, &access.await, flags).await
+        let server = release.cluster().server.admin().server;
+        Self::start_through(release, pod, server, flags).await
     }
 
-    /// The same, but it reaches the API server by this line alone.
+    /// One that reaches the API server by this line alone.
     pub async fn start_behind(release: &Release, name: &str, line: &Line) -> Self {
         let pod = release.controller_pod(name).await;
-        let namespace = &release.namespace.name;
-        let account = release.cluster().account(namespace, CONTROLLER_ACCOUNT);
-        let access = Access {
-            server: line.address,
-            ..account.await
-        };
-        Self::start_with(release, pod, &access, &[]).await
+        Self::start_through(release, pod, line.address, &[]).await
     }
 
-    async fn start_with(release: &Release, pod: Pod, access: &Access, flags: &[&str]) -> Self {
+    /// The same with another way to the API server.
+    pub async fn start_through(
+        release: &Release,
+        pod: Pod,
+        server: SocketAddr,
+        flags: &[&str],
+    ) -> Self {
         let namespace = &release.namespace.name;
         let cluster = release.cluster();
+        let mut access = cluster.account(namespace, CONTROLLER_ACCOUNT).await;
+        access.server = server;
         let kubeconfig = cluster.new_file("kubeconfig", &access.kubeconfig(namespace));
 
         let mut command = guarded(&program(CONTROLLER, "WS_INGRESS_CONTROLLER_BIN"));
@@ -97,6 +97,11 @@ impl Controller {
     /// All that it printed so far, stdout first.
     pub fn printed(&self) -> Vec<String> {
         [self.process.stdout.all(), self.process.stderr.all()].concat()
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn log(&self) -> &Lines {

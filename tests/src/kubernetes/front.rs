@@ -1,20 +1,26 @@
-//! One address in front of several controllers, as their Service is in a cluster: bytes pass through untouched, and each
-//! new connection goes to the next one. A dataplane dials only one port, and replicas on one machine need several.
+//! One address in front of several servers, as their Service is in a cluster: bytes pass through untouched, and each new
+//! connection goes to the next one. A dataplane dials only one port, and replicas on one machine need several. In front of
+//! an API server it is a network that can be cut or held.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+/// Bytes that are passed on at once.
+const BUFFER_BYTES: usize = 16 << 10;
+
 /// A forwarder that ends with its test. Who is behind it may change at any time; with nobody it hangs up.
 pub struct Front {
     pub address: SocketAddr,
-    controllers: Arc<Mutex<Vec<SocketAddr>>>,
-    /// Open connections end when it changes.
-    cuts: watch::Sender<()>,
+    behind: Arc<Mutex<Vec<SocketAddr>>>,
+    /// How often all connections were cut.
+    cuts: watch::Sender<u64>,
+    frozen: watch::Sender<bool>,
     _listener: JoinSet<()>,
 }
 
@@ -23,62 +29,106 @@ impl Front {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a port of 127.0.0.1");
         let address = listener.local_addr().expect("a bound address");
-        let controllers = Arc::new(Mutex::new(Vec::new()));
-        let (cuts, cut) = watch::channel(());
+        let behind = Arc::new(Mutex::new(Vec::new()));
+        let (cuts, frozen) = (watch::Sender::new(0), watch::Sender::new(false));
         let mut task = JoinSet::new();
-        task.spawn(forward(listener, Arc::clone(&controllers), cut));
+        let forwarding = forward(
+            listener,
+            Arc::clone(&behind),
+            cuts.subscribe(),
+            frozen.subscribe(),
+        );
+        task.spawn(forwarding);
         Self {
             address,
-            controllers,
+            behind,
             cuts,
+            frozen,
             _listener: task,
         }
     }
 
     /// New connections go to these; those that are open stay.
-    pub fn lead_to(&self, controllers: &[SocketAddr]) {
-        let mut now = self
-            .controllers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    pub fn lead_to(&self, servers: &[SocketAddr]) {
+        let mut now = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
         now.clear();
-        now.extend_from_slice(controllers);
+        now.extend_from_slice(servers);
     }
 
-    /// Ends the connections that are open.
+    /// Ends all open connections.
     pub fn cut(&self) {
-        self.cuts.send_replace(());
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// From here on nothing arrives any more, in either direction; connections stay open, and new ones are taken.
+    pub fn freeze(&self) {
+        self.frozen.send_replace(true);
+    }
+
+    /// What was held back arrives, and everything after it.
+    pub fn thaw(&self) {
+        self.frozen.send_replace(false);
     }
 }
 
 async fn forward(
     listener: TcpListener,
-    controllers: Arc<Mutex<Vec<SocketAddr>>>,
-    cut: watch::Receiver<()>,
+    behind: Arc<Mutex<Vec<SocketAddr>>>,
+    cuts: watch::Receiver<u64>,
+    frozen: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
     for turn in 0_usize.. {
-        let Ok((mut client, _)) = listener.accept().await else {
+        let Ok((client, _)) = listener.accept().await else {
             return;
         };
         let next = {
-            let controllers = controllers.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = controllers.len().max(1);
-            controllers.get(turn % count).copied()
+            let behind = behind.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = behind.len().max(1);
+            behind.get(turn % count).copied()
         };
         let Some(next) = next else {
             continue;
         };
-        let mut cut = cut.clone();
-        cut.mark_unchanged();
+        let frozen = frozen.clone();
+        let mut cuts = cuts.clone();
+        cuts.mark_unchanged();
         connections.spawn(async move {
             // However it ends, both sides see it: the sockets go with this task.
-            if let Ok(mut controller) = TcpStream::connect(next).await {
-                tokio::select! {
-                    _ = copy_bidirectional(&mut client, &mut controller) => {}
-                    _ = cut.changed() => {}
-                }
+            tokio::select! {
+                () = join(client, next, frozen) => {}
+                _ = cuts.changed() => {}
             }
         });
+    }
+}
+
+async fn join(client: TcpStream, server: SocketAddr, frozen: watch::Receiver<bool>) {
+    let Ok(server) = TcpStream::connect(server).await else {
+        return;
+    };
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    tokio::join!(
+        pass(from_client, to_server, frozen.clone()),
+        pass(from_server, to_client, frozen),
+    );
+}
+
+/// Passes bytes on to their end, and then the end.
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut frozen: watch::Receiver<bool>) {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let read = from.read(&mut buffer).await.unwrap_or_default();
+        if frozen.wait_for(|frozen| !frozen).await.is_err() {
+            return;
+        }
+        if read == 0 {
+            let _ = to.shutdown().await;
+            return;
+        }
+        if to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
     }
 }

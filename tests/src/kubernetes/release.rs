@@ -128,7 +128,7 @@ impl Release {
     }
 
     /// Makes a pod object of the controller.
-    pub(super) async fn controller_pod(&self, name: &str) -> Pod {
+    pub async fn controller_pod(&self, name: &str) -> Pod {
         self.pod(name, CONTROLLER_ACCOUNT).await
     }
 
@@ -137,7 +137,8 @@ impl Release {
         self.pod(name, DATAPLANE_ACCOUNT).await
     }
 
-    async fn pod(&self, name: &str, account: &str) -> Pod {
+    /// Makes a pod object of any account.
+    pub async fn pod(&self, name: &str, account: &str) -> Pod {
         let object = json!({
             "metadata": { "name": name },
             "spec": {

@@ -178,6 +178,12 @@ impl Server {
         self.access(Identity::Certificate(self.authority.client(user, groups)))
     }
 
+    /// The key that it signs the tokens of `ServiceAccount`s with.
+    pub fn token_key(&self) -> KeyPair {
+        let pem = fs::read_to_string(self.folder.join("tokens.key")).expect("its key");
+        KeyPair::from_pem(&pem).expect("a key in PEM")
+    }
+
     pub fn access(&self, identity: Identity) -> Access {
         Access {
             server: self.address,

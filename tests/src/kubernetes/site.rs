@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::assumed::LEASE;
 use super::cluster::Cluster;
 use super::controller::Controller;
 use super::dataplane::Dataplane;
@@ -120,6 +121,19 @@ impl Site {
     /// Waits until every condition of every route is true of its present generation.
     pub async fn statuses_are_right(&self) {
         statuses_are_right(&self.namespace).await;
+    }
+
+    /// Where the Lease of the controllers is.
+    pub fn lease_path(&self) -> String {
+        let namespace = &self.release.namespace;
+        namespace.path("coordination.k8s.io/v1/leases", LEASE)
+    }
+
+    /// The Lease of the controllers, which must be there.
+    pub async fn lease(&self) -> Value {
+        let (status, lease) = self.namespace.cluster.api().get(&self.lease_path()).await;
+        assert!(status.is_success(), "{status} {lease}");
+        lease
     }
 
     /// The route of this name, as it is in the API.
