@@ -196,6 +196,15 @@ fn announce(push: SocketAddr, status: SocketAddr) {
     let _nobody_reads = line.and_then(|()| stdout.flush());
 }
 
+/// Whose pods no route may reach: the dataplanes', and ours.
+fn own_services(dataplane: &ObjectName, namespace: &str, controller: String) -> [ObjectName; 2] {
+    let controller = ObjectName {
+        namespace: namespace.to_owned(),
+        name: controller,
+    };
+    [dataplane.clone(), controller]
+}
+
 async fn start(args: Args) -> anyhow::Result<Running> {
     let Args {
         log: _,
@@ -213,13 +222,7 @@ async fn start(args: Args) -> anyhow::Result<Running> {
     } = args;
     let client = connect().await?;
     let mut registry = Registry::with_prefix("ws_ingress_controller");
-    let own_services = [
-        dataplane_service.clone(),
-        ObjectName {
-            namespace: lease_namespace.clone(),
-            name: controller_service,
-        },
-    ];
+    let own_services = own_services(&dataplane_service, &lease_namespace, controller_service);
     let sources = sources(&watch_namespaces, &own_services);
     let health = health(&sources, &mut registry);
     let identity = Identity::new(pod_uid.as_deref());
