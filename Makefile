@@ -1,11 +1,11 @@
 # Every verb is a line in `make help`. CI runs `.ci/run`, which calls these.
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test test-tools crds golden docs fuzz fuzz-check fmt lint ci clean
+.PHONY: help build demo check test bench-control test-tools crds golden docs fuzz fuzz-check fmt lint ci clean
 
 CARGO ?= cargo
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Release binaries in target/release
 	$(CARGO) build --release --package ws-ingress
@@ -18,6 +18,11 @@ check: lint ## Inner loop: formatting, clippy and unit tests
 
 test: ## Everything, with real clients, backends and a Kubernetes API server (KUBERNETES=1.33.13 picks another); says what was skipped
 	@.ci/test
+
+bench-control: ## From a change in the Kubernetes API to a swapped table: time, bytes, memory (BENCH_ROUTES="10 1000 10000")
+	tests/tools/install
+	$(CARGO) build --release --workspace --bins
+	$(CARGO) bench --package tests --bench control
 
 test-tools: ## Install what the end-to-end tests run beside Rust (Python, Node, a browser, kubectl, kube-apiserver)
 	tests/tools/install

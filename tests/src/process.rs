@@ -164,6 +164,17 @@ async fn keep(stream: impl AsyncRead + Unpin, lines: Lines) {
     lines.printed().ended = true;
 }
 
+/// The memory of a process in bytes, pages that it shares counted by its share (PSS).
+pub fn proportional_bytes(process: u32) -> u64 {
+    let path = format!("/proc/{process}/smaps_rollup");
+    let text = std::fs::read_to_string(&path).expect("the memory of a child");
+    let kilobytes = text.lines().find_map(|line| {
+        let value = line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?;
+        value.parse::<u64>().ok()
+    });
+    kilobytes.expect("a line Pss") * 1024
+}
+
 /// Cargo's folder of this profile: tests lie in its `deps`, programs in it.
 pub fn build_folder() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");

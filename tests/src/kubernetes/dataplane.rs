@@ -124,6 +124,10 @@ impl Dataplane {
         self.process.signal(signal);
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Waits for the end that a signal asked for; the last line it printed.
     pub async fn drained(&mut self, limit: Duration) -> String {
         let status = self.process.exit(limit).await;

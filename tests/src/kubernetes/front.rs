@@ -3,6 +3,7 @@
 //! an API server it is a network that can be cut or held.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,6 +22,7 @@ pub struct Front {
     /// How often all connections were cut.
     cuts: watch::Sender<u64>,
     frozen: watch::Sender<bool>,
+    passed: Arc<AtomicU64>,
     _listener: JoinSet<()>,
 }
 
@@ -31,12 +33,14 @@ impl Front {
         let address = listener.local_addr().expect("a bound address");
         let behind = Arc::new(Mutex::new(Vec::new()));
         let (cuts, frozen) = (watch::Sender::new(0), watch::Sender::new(false));
+        let passed = Arc::default();
         let mut task = JoinSet::new();
         let forwarding = forward(
             listener,
             Arc::clone(&behind),
             cuts.subscribe(),
             frozen.subscribe(),
+            Arc::clone(&passed),
         );
         task.spawn(forwarding);
         Self {
@@ -44,8 +48,14 @@ impl Front {
             behind,
             cuts,
             frozen,
+            passed,
             _listener: task,
         }
+    }
+
+    /// Bytes that were passed on so far, in both directions.
+    pub fn passed_bytes(&self) -> u64 {
+        self.passed.load(Ordering::SeqCst)
     }
 
     /// New connections go to these; those that are open stay.
@@ -76,6 +86,7 @@ async fn forward(
     behind: Arc<Mutex<Vec<SocketAddr>>>,
     cuts: watch::Receiver<u64>,
     frozen: watch::Receiver<bool>,
+    passed: Arc<AtomicU64>,
 ) {
     let mut connections = JoinSet::new();
     for turn in 0_usize.. {
@@ -90,33 +101,43 @@ async fn forward(
         let Some(next) = next else {
             continue;
         };
-        let frozen = frozen.clone();
+        let (frozen, passed) = (frozen.clone(), Arc::clone(&passed));
         let mut cuts = cuts.clone();
         cuts.mark_unchanged();
         connections.spawn(async move {
             // However it ends, both sides see it: the sockets go with this task.
             tokio::select! {
-                () = join(client, next, frozen) => {}
+                () = join(client, next, frozen, &passed) => {}
                 _ = cuts.changed() => {}
             }
         });
     }
 }
 
-async fn join(client: TcpStream, server: SocketAddr, frozen: watch::Receiver<bool>) {
+async fn join(
+    client: TcpStream,
+    server: SocketAddr,
+    frozen: watch::Receiver<bool>,
+    passed: &AtomicU64,
+) {
     let Ok(server) = TcpStream::connect(server).await else {
         return;
     };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::join!(
-        pass(from_client, to_server, frozen.clone()),
-        pass(from_server, to_client, frozen),
+        pass(from_client, to_server, frozen.clone(), passed),
+        pass(from_server, to_client, frozen, passed),
     );
 }
 
 /// Passes bytes on to their end, and then the end.
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut frozen: watch::Receiver<bool>) {
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut frozen: watch::Receiver<bool>,
+    passed: &AtomicU64,
+) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or_default();
@@ -130,5 +151,6 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut frozen: watch
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
+        passed.fetch_add(read as u64, Ordering::SeqCst);
     }
 }
