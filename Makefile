@@ -27,9 +27,10 @@ bench-control: ## From a change in the Kubernetes API to a swapped table: time, 
 test-tools: ## Install what the end-to-end tests run beside Rust (Python, Node, a browser, kubectl, kube-apiserver)
 	tests/tools/install
 
-crds: ## Write crds/websocketroutes.yaml from the types
+crds: ## Write crds/websocketroutes.yaml, and the chart's copy of it, from the types
 	$(CARGO) run --quiet --package crds --bin crdgen > crds/websocketroutes.yaml.new
 	mv crds/websocketroutes.yaml.new crds/websocketroutes.yaml
+	cp crds/websocketroutes.yaml charts/ws-ingress/files/websocketroutes.yaml
 
 golden: ## Write the expected results in controller/testdata; review the diff
 	UPDATE_GOLDEN=1 $(CARGO) test --package controller --lib golden
