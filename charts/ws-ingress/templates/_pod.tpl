@@ -40,7 +40,7 @@ affinity:
 topologySpreadConstraints:
 {{- $own := dict "labelSelector" (dict "matchLabels" (include "ws-ingress.selectorLabels" $ | fromYaml)) }}
 {{- range . }}
-- {{ toYaml (merge (deepCopy .) $own) | indent 2 | trim }}
+- {{ hasKey . "labelSelector" | ternary . (merge (deepCopy .) $own) | toYaml | indent 2 | trim }}
 {{- end }}
 {{- end }}
 {{- end }}
