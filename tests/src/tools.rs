@@ -28,20 +28,27 @@ pub enum Tool {
     Kubernetes,
     /// `kubectl`.
     Kubectl,
+    /// `helm` 4.
+    Helm4,
+    /// `helm` 3.
+    Helm3,
+    /// The Python environment with `kubernetes-validate`.
+    Schemas,
 }
 
 impl Tool {
     fn find(self) -> Option<PathBuf> {
         let tools = target_folder().join("tools");
         match self {
-            Self::Python => Some(tools.join("python/bin/python")).filter(|python| python.is_file()),
+            Self::Python => file(tools.join("python/bin/python")),
             Self::Node => on_path("node").filter(|_| tools.join("node/node_modules/ws").is_dir()),
             Self::Browser => on_path("chromium-headless-shell"),
             Self::Kubernetes => Some(tools.join("kubernetes"))
                 .filter(|folder| folder.join("kube-apiserver").is_file()),
-            Self::Kubectl => {
-                Some(tools.join("kubectl/kubectl")).filter(|kubectl| kubectl.is_file())
-            }
+            Self::Kubectl => file(tools.join("kubectl/kubectl")),
+            Self::Helm4 => file(tools.join("kubectl/helm")),
+            Self::Helm3 => file(tools.join("helm3/helm")),
+            Self::Schemas => file(tools.join("schemas/bin/kubernetes-validate")),
         }
     }
 }
@@ -86,6 +93,10 @@ pub async fn run(name: &str, command: Command) -> Vec<String> {
     let status = process.exit(SCRIPT_LIMIT).await;
     assert!(status.success(), "{name} ended with {status}");
     process.stdout.all()
+}
+
+fn file(path: PathBuf) -> Option<PathBuf> {
+    Some(path).filter(|path| path.is_file())
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
