@@ -1,11 +1,11 @@
 # Every verb is a line in `make help`. CI runs `.ci/run`, which calls these.
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test bench-control test-tools crds golden docs fuzz fuzz-check fmt lint ci clean
+.PHONY: help build demo check test bench-control test-tools crds golden chart-docs chart-snapshots docs fuzz fuzz-check fmt lint ci clean
 
 CARGO ?= cargo
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Release binaries in target/release
 	$(CARGO) build --release --package ws-ingress
@@ -34,6 +34,12 @@ crds: ## Write crds/websocketroutes.yaml, and the chart's copy of it, from the t
 
 golden: ## Write the expected results in controller/testdata; review the diff
 	UPDATE_GOLDEN=1 $(CARGO) test --package controller --lib golden
+
+chart-docs: ## Write the table of values in the chart's README
+	UPDATE_GOLDEN=1 $(CARGO) test --package tests --test chart_values the_readme_has_the_table_of_values
+
+chart-snapshots: ## Write what the chart renders in each case of tests/chart; review the diff
+	UPDATE_GOLDEN=1 $(CARGO) test --package tests --test chart every_case_renders_as_committed
 
 docs: ## API documentation of all crates; warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items

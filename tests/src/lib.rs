@@ -14,6 +14,7 @@
 //! | [`client`], [`raw`], [`frame`], [`talkers`], [`page`] | the client side: a WebSocket client; bytes as they are; many that talk; a browser |
 //! | [`backend`], [`echo`], [`echo_process`] | the backend side: scripted sockets; the echo server and its process |
 //! | [`kubernetes`] | a real API server, and the product in a cluster |
+//! | [`helm`], [`chart`], [`chart_cases`] | the chart, rendered and installed; its values; sets of values |
 //! | [`metrics`], [`wait`], [`tools`], [`malformed`] | reading, waiting, external programs, the data file |
 //! | [`canary`] | secrets, and the search for them in what a program shows |
 #![allow(
@@ -26,11 +27,14 @@
 pub mod backend;
 pub mod canary;
 pub mod certificate;
+pub mod chart;
+pub mod chart_cases;
 pub mod client;
 pub mod echo;
 pub mod echo_process;
 pub mod frame;
 pub mod gateway;
+pub mod helm;
 pub mod kubernetes;
 pub mod malformed;
 pub mod manifests;

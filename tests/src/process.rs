@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -173,6 +173,43 @@ pub fn proportional_bytes(process: u32) -> u64 {
         value.parse::<u64>().ok()
     });
     kilobytes.expect("a line Pss") * 1024
+}
+
+/// What a command that ended by itself came to.
+#[derive(Debug)]
+pub struct Output {
+    pub success: bool,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command to its end, with `input` on stdin; `what` says what took longer than `limit`.
+pub async fn run_to_end(what: &str, mut command: Command, input: &str, limit: Duration) -> Output {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => panic!("cannot start {what}: {error}"),
+    };
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    let write = async {
+        // A program that refuses its flags ends without reading; its message is in the output.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+    };
+    let run = async { tokio::join!(write, child.wait_with_output()).1 };
+    let Ok(output) = timeout(limit, run).await else {
+        panic!("{what} did not end within {limit:?}")
+    };
+    let output = output.expect("a child can be waited for");
+    Output {
+        success: output.status.success(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
 }
 
 /// Cargo's folder of this profile: tests lie in its `deps`, programs in it.

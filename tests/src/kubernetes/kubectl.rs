@@ -1,13 +1,12 @@
 //! Runs `kubectl` as one identity in one namespace, and keeps what it printed.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
-use tokio::time::timeout;
+
+use crate::process::{Output, run_to_end};
 
 /// Longest run of one command; each takes well under a second on an idle machine.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -19,14 +18,6 @@ pub struct Kubectl {
     pub(crate) kubeconfig: PathBuf,
     /// What it learned of the API; in the cluster's own folder, since the next cluster may answer on the same port.
     pub(crate) cache: PathBuf,
-}
-
-/// What one command came to.
-#[derive(Debug)]
-pub struct Output {
-    pub success: bool,
-    pub stdout: String,
-    pub stderr: String,
 }
 
 impl Kubectl {
@@ -44,28 +35,8 @@ impl Kubectl {
             .arg(&self.cache)
             .args(arguments)
             // A developer's own preferences must not change what a test sees.
-            .env("KUBERC", "off")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().expect("kubectl starts");
-        let mut stdin = child.stdin.take().expect("stdin is piped");
-        let write = async {
-            // A kubectl that refuses its flags ends without reading; its message is in the output.
-            let _ = stdin.write_all(input.as_bytes()).await;
-            drop(stdin);
-        };
-        let run = async { tokio::join!(write, child.wait_with_output()).1 };
-        let Ok(output) = timeout(LIMIT, run).await else {
-            panic!("kubectl {arguments:?} did not end within {LIMIT:?}")
-        };
-        let output = output.expect("a child can be waited for");
-        Output {
-            success: output.status.success(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+            .env("KUBERC", "off");
+        run_to_end(&format!("kubectl {arguments:?}"), command, input, LIMIT).await
     }
 
     /// A command that must succeed; its stdout.

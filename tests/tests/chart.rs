@@ -1,0 +1,298 @@
+//! What the chart renders, without a cluster: the committed cases, what Kubernetes' schemas say of them, and the promises that hold
+//! for all of them.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tests::chart::file;
+use tests::chart_cases::cases;
+use tests::helm::{CHART, Helm, LOWEST_KUBERNETES, NEWEST_KUBERNETES, Objects};
+use tests::kubernetes::cluster::definition;
+use tests::process::run_to_end;
+use tests::tools::{Tool, require};
+use tests::wait;
+use tokio::process::Command;
+
+/// Both lines of helm; what is missing is recorded.
+fn both() -> Vec<Helm> {
+    [Helm::four(), Helm::three()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// What `helm template` printed, without the CRD: that has a test of its own, and is long.
+fn without_definition(text: &str) -> String {
+    let documents = text.split_inclusive("\n---\n");
+    documents
+        .filter(|document| !document.contains("\nkind: CustomResourceDefinition\n"))
+        .collect()
+}
+
+#[tokio::test]
+async fn lint_finds_nothing() {
+    for helm in both() {
+        let output = helm.run(&["lint", "--strict", CHART], "").await;
+        assert!(output.success, "{}{}", output.stdout, output.stderr);
+    }
+}
+
+#[tokio::test]
+async fn every_case_renders_as_committed() {
+    let Some(helm) = Helm::four() else {
+        return;
+    };
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let text = without_definition(&helm.template(&case.values).await);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&case.rendered, text).expect("write a case");
+        } else if fs::read_to_string(&case.rendered).unwrap_or_default() != text {
+            wrong.push(case.name);
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{wrong:?} render otherwise: run `make chart-snapshots` and review the diff"
+    );
+}
+
+#[tokio::test]
+async fn helm_3_renders_the_same() {
+    let Some(helm) = Helm::three() else {
+        return;
+    };
+    for case in cases() {
+        let text = without_definition(&helm.template(&case.values).await);
+        let committed = fs::read_to_string(&case.rendered).expect("a committed case");
+        assert_eq!(
+            Objects::parse(&text).sorted(),
+            Objects::parse(&committed).sorted(),
+            "{}",
+            case.name
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_and_the_newest_kubernetes_know_every_field() {
+    let (Some(helm), Some(validate)) = (Helm::four(), require(Tool::Schemas)) else {
+        return;
+    };
+    for case in cases() {
+        let text = helm.template(&case.values).await;
+        let rendered = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(rendered.path(), text).expect("write a file");
+        let mut command = Command::new(&validate);
+        command.args(["--strict", "--quiet"]);
+        for version in [LOWEST_KUBERNETES, NEWEST_KUBERNETES] {
+            command.args(["--kubernetes-version", version]);
+        }
+        command.arg(rendered.path());
+        let output = run_to_end("kubernetes-validate", command, "", wait::LIMIT * 6).await;
+        assert!(output.success, "{}: {}", case.name, output.stderr);
+    }
+}
+
+#[tokio::test]
+async fn no_pod_of_the_dataplane_can_ask_the_api_or_see_a_secret() {
+    let Some(helm) = Helm::four() else {
+        return;
+    };
+    for case in cases() {
+        let objects = helm.render(&case.values).await;
+        let pod = &objects.pod("dataplane")["spec"];
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        let push = json!({ "sources": [
+            { "serviceAccountToken": {
+                "audience": "ws-ingress-controller",
+                "expirationSeconds": 3600,
+                "path": "token",
+            } },
+            { "configMap": {
+                "name": "ws-ingress-push-ca",
+                "items": [{ "key": "ca.crt", "path": "ca.crt" }],
+                "optional": false,
+            } },
+        ] });
+        assert_eq!(pod["volumes"][0]["projected"], push);
+        // Those of a user's own may be anything; none is in a case.
+        let text = pod.to_string();
+        for word in ["\"secret\"", "secretKeyRef", "secretRef"] {
+            assert!(!text.contains(word), "{word} in {text}");
+        }
+        let account = pod["serviceAccountName"].as_str().expect("an account");
+        for kind in ["RoleBinding", "ClusterRoleBinding"] {
+            for binding in objects.of_kind(kind) {
+                let bound = binding["subjects"].to_string();
+                assert!(!bound.contains(&format!("\"{account}\"")), "{binding}");
+            }
+        }
+        assert_eq!(objects.of_kind("Secret").count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_typo_is_refused_with_its_name() {
+    for helm in both() {
+        for (values, said) in [
+            (json!({ "controler": {} }), "controler"),
+            (json!({ "dataplane": { "replicas": 3 } }), "replicas"),
+            (
+                json!({ "dataplane": { "service": { "typ": "NodePort" } } }),
+                "typ",
+            ),
+            (json!({ "dataplane": { "kind": "StatefulSet" } }), "kind"),
+            (json!({ "className": 1 }), "className"),
+            (json!({ "watchNamespaces": ["a/b"] }), "watchNamespaces"),
+            (
+                json!({ "controller": { "extraArgs": ["log=debug"] } }),
+                "extraArgs",
+            ),
+            (
+                json!({ "controller": { "image": { "digest": "abc" } } }),
+                "digest",
+            ),
+        ] {
+            let output = helm.try_template(&values).await;
+            assert!(!output.success, "{values} was taken");
+            assert!(output.stderr.contains(said), "{values}: {}", output.stderr);
+        }
+        // What another chart puts there is none.
+        let dependency = json!({ "enabled": true, "global": { "storageClass": "fast" } });
+        helm.template(&dependency).await;
+    }
+}
+
+#[tokio::test]
+async fn a_grace_period_that_would_cut_sockets_is_refused() {
+    let Some(helm) = Helm::four() else {
+        return;
+    };
+    let with = |grace: u32| {
+        json!({ "dataplane": {
+            "drain": { "delaySeconds": 10, "timeoutSeconds": 100 },
+            "terminationGracePeriodSeconds": grace,
+        } })
+    };
+    let output = helm.try_template(&with(114)).await;
+    assert!(!output.success);
+    assert!(output.stderr.contains("are 115"), "{}", output.stderr);
+    let objects = helm.render(&with(115)).await;
+    let pod = &objects.pod("dataplane")["spec"];
+    assert_eq!(pod["terminationGracePeriodSeconds"], 115);
+}
+
+#[tokio::test]
+async fn the_definition_is_that_of_the_types() {
+    let Some(helm) = Helm::four() else {
+        return;
+    };
+    assert!(
+        file("files/websocketroutes.yaml") == definition(),
+        "the chart's copy is stale: run `make crds`"
+    );
+    let objects = helm.render(&json!({})).await;
+    let rendered = objects.get("CustomResourceDefinition/websocketroutes.ws-ingress.dev");
+    let plain = Objects::parse(&definition());
+    assert_eq!(rendered["spec"], plain.0[0]["spec"]);
+}
+
+#[tokio::test]
+async fn a_new_version_of_the_chart_alone_replaces_no_pod() {
+    let Some(helm) = Helm::four() else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let copy = folder.path().join("ws-ingress");
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .args([Path::new(CHART), &copy])
+        .status();
+    assert!(copied.expect("cp runs").success());
+    let description = file("Chart.yaml").replace("\nversion: ", "\nversion: 9");
+    fs::write(copy.join("Chart.yaml"), description).expect("write Chart.yaml");
+    let arguments = [
+        "template",
+        "ws-ingress",
+        copy.to_str().expect("UTF-8"),
+        "--namespace",
+        "ws-ingress",
+    ];
+    let newer = Objects::parse(&helm.ok(&arguments, &json!({})).await);
+    let objects = helm.render(&json!({})).await;
+    for component in ["controller", "dataplane"] {
+        assert_eq!(objects.pod(component), newer.pod(component));
+    }
+    assert_ne!(objects, newer);
+}
+
+#[test]
+fn nothing_depends_on_chance_or_on_the_cluster() {
+    let templates = texts(&Path::new(CHART).join("templates"));
+    assert!(templates.len() > 10);
+    for text in templates {
+        // With these, GitOps tools that render apart would never see a stable result.
+        for word in [
+            "lookup ",
+            "rand",
+            "genCA",
+            "genSelf",
+            "genSigned",
+            "uuidv4",
+            "now ",
+        ] {
+            assert!(!text.contains(word), "{word:?} in {text}");
+        }
+    }
+}
+
+/// The texts of all files below a folder.
+fn texts(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let text = |path: &Path| {
+        if path.is_dir() {
+            texts(path)
+        } else {
+            vec![fs::read_to_string(path).expect("a template")]
+        }
+    };
+    entries
+        .flat_map(|entry| text(&entry.expect("an entry").path()))
+        .collect()
+}
+
+#[test]
+fn the_versions_are_those_of_the_workspace() {
+    let description: Value = serde_saphyr::from_str(&file("Chart.yaml")).expect("YAML");
+    for field in ["version", "appVersion"] {
+        assert_eq!(description[field], env!("CARGO_PKG_VERSION"), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn notes_name_the_next_commands() {
+    let Some(helm) = Helm::four() else {
+        return;
+    };
+    let arguments = [
+        "install",
+        "gate",
+        CHART,
+        "--namespace",
+        "edge",
+        "--dry-run=client",
+        "--values",
+        "-",
+    ];
+    let values = json!({ "dataplane": { "kind": "DaemonSet" } });
+    let printed = helm.ok(&arguments, &values).await;
+    let (_, notes) = printed.split_once("NOTES:").expect("notes");
+    for command in [
+        "kubectl --namespace edge rollout status daemonset/gate-ws-ingress-dataplane",
+        "kubectl --namespace edge get service gate-ws-ingress-dataplane",
+    ] {
+        assert!(notes.contains(command), "{notes}");
+    }
+}

@@ -1,0 +1,131 @@
+//! What the chart gives to the programs: their flags, their variables, and the rights of the controller.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tests::chart_cases::cases;
+use tests::helm::{CHART, Helm, Objects, object_name};
+use tests::kubernetes::release::{CONTROLLER, DATAPLANE, built};
+use tests::process::{program, run_to_end};
+use tests::wait;
+use tokio::process::Command;
+
+/// Component, program, and the variable that may name another build of it.
+const PROGRAMS: [(&str, &str, &str); 2] = [
+    ("controller", CONTROLLER, "WS_INGRESS_CONTROLLER_BIN"),
+    ("dataplane", DATAPLANE, "WS_INGRESS_DATAPLANE_BIN"),
+];
+
+/// A list of texts.
+fn texts<'a>(list: &'a Value, field: &str) -> Vec<&'a str> {
+    let list = list.as_array().expect("a list").iter();
+    list.filter_map(|element| element.pointer(field)?.as_str())
+        .collect()
+}
+
+#[tokio::test]
+async fn the_programs_take_what_the_chart_gives_them() {
+    let Some(helm) = Helm::four().filter(|_| built()) else {
+        return;
+    };
+    for case in cases() {
+        let objects = helm.render(&case.values).await;
+        for (component, name, variable) in PROGRAMS {
+            let container = &objects.pod(component)["spec"]["containers"][0];
+            let arguments = texts(&container["args"], "");
+            let mut command = Command::new(program(name, variable));
+            // Flags are read in their order; this one ends the reading, and the program, well.
+            command.args(&arguments).arg("--help");
+            let output = run_to_end(name, command, "", wait::LIMIT).await;
+            assert!(output.success, "{}: {}", case.name, output.stderr);
+
+            for variable in texts(&container["env"], "/name") {
+                let known = output.stdout.contains(&format!("[env: {variable}="));
+                assert!(known || !variable.starts_with("WS_INGRESS_"), "{variable}");
+            }
+            // Names of objects differ from release to release, so no such flag may be left at its default.
+            for flag in named_after_the_release(&output.stdout) {
+                let given = arguments.iter().any(|a| a.starts_with(&format!("{flag}=")));
+                assert!(given, "{component} is not given {flag}: {arguments:?}");
+            }
+        }
+    }
+}
+
+/// The flags whose defaults are names of our own objects.
+fn named_after_the_release(help: &str) -> Vec<&str> {
+    let mut flags = Vec::new();
+    let mut flag = "";
+    for line in help.lines().map(str::trim) {
+        if line.starts_with("--") {
+            flag = line.split_whitespace().next().unwrap_or_default();
+        }
+        if line.contains("[default: ws-ingress") {
+            flags.push(flag);
+        }
+    }
+    flags
+}
+
+/// Every right that the controller has, and where it holds: `*` for everywhere.
+fn rights(objects: &Objects) -> BTreeSet<String> {
+    let mut rights = BTreeSet::new();
+    for kind in ["Role", "ClusterRole"] {
+        for role in objects.of_kind(kind) {
+            let bindings = format!("{kind}Binding");
+            let mut bindings = objects.of_kind(&bindings).filter(|binding| {
+                binding["roleRef"]["name"] == role["metadata"]["name"]
+                    && binding["metadata"]["namespace"] == role["metadata"]["namespace"]
+            });
+            let account = bindings.next().map(|b| &b["subjects"][0]["name"]);
+            let expected = json!("ws-ingress-controller");
+            assert_eq!(account, Some(&expected), "{}", object_name(role));
+            let place = role["metadata"]["namespace"].as_str().unwrap_or("*");
+            let rules = role["rules"].as_array().expect("rules").iter();
+            let held = rules.flat_map(|rule| rule_rights(place, rule));
+            rights.extend(held);
+        }
+    }
+    rights
+}
+
+fn rule_rights(place: &str, rule: &Value) -> Vec<String> {
+    let mut rights = Vec::new();
+    let names = rule.get("resourceNames").map(|names| texts(names, ""));
+    for group in texts(&rule["apiGroups"], "") {
+        for resource in texts(&rule["resources"], "") {
+            for verb in texts(&rule["verbs"], "") {
+                for name in names.as_deref().unwrap_or(&["any"]) {
+                    rights.push(format!("{place}: {verb} {group}/{resource} {name}"));
+                }
+            }
+        }
+    }
+    rights
+}
+
+/// Those of the committed files that the tests run a controller with.
+fn committed(names: &[&str]) -> BTreeSet<String> {
+    let folder = Path::new(CHART).join("../../tests/kubernetes/rbac");
+    let texts = names.iter().map(|name| {
+        let text = fs::read_to_string(folder.join(name)).expect("committed roles");
+        text.replace("ws-ingress-system", "ws-ingress")
+    });
+    rights(&Objects::parse(&texts.collect::<Vec<_>>().join("\n---\n")))
+}
+
+#[tokio::test]
+async fn the_controller_gets_the_rights_that_the_tests_run_it_with() {
+    let Some(helm) = Helm::four() else {
+        return;
+    };
+    let everywhere = helm.render(&json!({})).await;
+    let expected = committed(&["release.yaml", "cluster.yaml"]);
+    assert_eq!(rights(&everywhere), expected);
+    let watched = json!({ "watchNamespaces": ["ws-ingress-watched"] });
+    let watched = helm.render(&watched).await;
+    let expected = committed(&["release.yaml", "own.yaml", "watched.yaml"]);
+    assert_eq!(rights(&watched), expected);
+}
