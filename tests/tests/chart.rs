@@ -147,7 +147,7 @@ async fn a_typo_is_refused_with_its_name() {
             (json!({ "className": 1 }), "className"),
             (json!({ "watchNamespaces": ["a/b"] }), "watchNamespaces"),
             (
-                json!({ "controller": { "extraArgs": ["log=debug"] } }),
+                json!({ "controller": { "extraArgs": "--log=debug" } }),
                 "extraArgs",
             ),
             (
