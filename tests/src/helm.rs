@@ -7,6 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::kubernetes::namespace::Namespace;
 use crate::process::{Output, run_to_end, target_folder};
 use crate::tools::{Tool, require};
 
@@ -74,6 +75,26 @@ impl Helm {
             output.stderr
         );
         output.stdout
+    }
+
+    /// `helm COMMAND ws-ingress ...` in this namespace, as admin; its stdout.
+    pub async fn release(
+        &self,
+        command: &str,
+        namespace: &Namespace,
+        arguments: &[&str],
+        values: &Value,
+    ) -> String {
+        let kubeconfig = namespace.kubectl.kubeconfig().display().to_string();
+        let own = [
+            command,
+            RELEASE,
+            "--kubeconfig",
+            &kubeconfig,
+            "--namespace",
+            &namespace.name,
+        ];
+        self.ok(&[&own, arguments].concat(), values).await
     }
 
     /// `helm template` with these values, whatever comes of it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tests::chart_cases::cases;
-use tests::helm::{CHART, Helm, RELEASE};
+use tests::helm::{CHART, Helm};
 use tests::kubernetes::cluster::{Cluster, own, shared};
 use tests::kubernetes::namespace::Namespace;
 
@@ -27,17 +27,11 @@ struct Installation<'a> {
 
 impl Installation<'_> {
     /// `helm COMMAND ws-ingress ...` in its namespace.
-    async fn helm(&self, command: &str, arguments: &[&str], values: &Value) -> String {
-        let kubeconfig = self.namespace.kubectl.kubeconfig().display().to_string();
-        let own = [
-            command,
-            RELEASE,
-            "--kubeconfig",
-            &kubeconfig,
-            "--namespace",
-            &self.namespace.name,
-        ];
-        self.helm.ok(&[&own, arguments].concat(), values).await
+    async fn helm(&self, command: &str, arguments: &[&str], values: &Value) {
+        let release = self
+            .helm
+            .release(command, &self.namespace, arguments, values);
+        release.await;
     }
 
     /// Installs or upgrades to these values.

@@ -12,6 +12,7 @@ use super::cluster::{BoundPod, Cluster};
 use super::namespace::Namespace;
 use super::request::Patch;
 use super::rights::{Account, Right, roles};
+use crate::helm::{CHART, Helm};
 use crate::tools::built_already;
 
 pub const CONTROLLER: &str = "ws-ingress-controller";
@@ -81,6 +82,30 @@ impl Release {
         }
         manifests += &dataplane_service();
         release.namespace.kubectl.apply(&manifests).await;
+        release.rights_hold().await;
+        release
+    }
+
+    /// The same from the chart, with its roles and its Service. Its Deployments stay objects: the processes are the test's.
+    pub async fn install_chart(cluster: &Arc<Cluster>, helm: &Helm, scope: Scope) -> Self {
+        let namespace = cluster.namespace().await;
+        let watched = match &scope {
+            Scope::Cluster => &[][..],
+            Scope::Namespaces(watched) => watched,
+        };
+        let values = json!({
+            "className": namespace.name,
+            "watchNamespaces": watched,
+            // The definition is there for everybody.
+            "crds": { "enabled": false },
+        });
+        helm.release("install", &namespace, &[CHART, "--values", "-"], &values)
+            .await;
+        let release = Self {
+            namespace,
+            scope,
+            taken: Mutex::default(),
+        };
         release.rights_hold().await;
         release
     }
