@@ -69,6 +69,83 @@ fn named_after_the_release(help: &str) -> Vec<&str> {
     flags
 }
 
+/// The value of a flag.
+fn flag<'a>(objects: &'a Objects, component: &str, name: &str) -> &'a str {
+    let container = &objects.pod(component)["spec"]["containers"][0];
+    let mut arguments = texts(&container["args"], "").into_iter();
+    let value = arguments.find_map(|a| a.strip_prefix(name)?.strip_prefix('='));
+    value.expect(name)
+}
+
+#[tokio::test]
+async fn what_the_flags_name_is_installed() {
+    let Some(helm) = Helm::four() else {
+        return;
+    };
+    for case in cases() {
+        let objects = helm.render(&case.values).await;
+        let service = flag(&objects, "controller", "--dataplane-service");
+        let name = service.strip_prefix("ws-ingress/").expect("our namespace");
+        let front = objects.get(&format!("Service/{name}"));
+        assert_eq!(texts(&front["spec"]["ports"], "/name"), ["https", "http"]);
+        for port in ["https", "http"] {
+            let address = flag(&objects, "dataplane", &format!("--{port}-address"));
+            let ports = &objects.pod("dataplane")["spec"]["containers"][0]["ports"];
+            let mut ports = ports.as_array().expect("ports").iter();
+            let listened = ports.find(|listened| listened["name"] == port);
+            let listened = &listened.expect(port)["containerPort"];
+            assert!(address.ends_with(&format!("]:{listened}")), "{address}");
+        }
+
+        let controllers = flag(&objects, "dataplane", "--controller");
+        let name = controllers.strip_suffix(".ws-ingress.svc:9443");
+        let name = name.expect("a Service of our namespace, and the port of the push");
+        let headless = &objects.get(&format!("Service/{name}"))["spec"];
+        assert_eq!(headless["clusterIP"], "None");
+        // A leader that is not ready has the table all the same.
+        assert_eq!(headless["publishNotReadyAddresses"], true);
+
+        let account = flag(&objects, "controller", "--dataplane-service-account");
+        assert_eq!(
+            objects.pod("dataplane")["spec"]["serviceAccountName"],
+            account
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_selector_selects_the_pods_of_its_component() {
+    let Some(helm) = Helm::four() else {
+        return;
+    };
+    for case in cases() {
+        let objects = helm.render(&case.values).await;
+        for (kind, selector) in [
+            ("Service", "/spec/selector"),
+            ("PodDisruptionBudget", "/spec/selector/matchLabels"),
+            ("NetworkPolicy", "/spec/podSelector/matchLabels"),
+            ("Deployment", "/spec/selector/matchLabels"),
+            ("DaemonSet", "/spec/selector/matchLabels"),
+        ] {
+            for object in objects.of_kind(kind) {
+                let what = format!("{}: {}", case.name, object_name(object));
+                let selector = object.pointer(selector).and_then(Value::as_object);
+                let selector = selector.expect(&what);
+                let selected = |component: &&str| {
+                    let labels = &objects.pod(component)["metadata"]["labels"];
+                    selector.iter().all(|(name, value)| labels[name] == *value)
+                };
+                let selected: Vec<_> = ["controller", "dataplane"]
+                    .into_iter()
+                    .filter(selected)
+                    .collect();
+                let own = &object["metadata"]["labels"]["app.kubernetes.io/component"];
+                assert_eq!(selected, [own.as_str().expect(&what)], "{what}");
+            }
+        }
+    }
+}
+
 /// Every right that the controller has, and where it holds: `*` for everywhere.
 fn rights(objects: &Objects) -> BTreeSet<String> {
     let mut rights = BTreeSet::new();
