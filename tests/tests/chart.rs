@@ -2,7 +2,7 @@
 //! for all of them.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tests::chart::file;
@@ -159,9 +159,6 @@ async fn a_typo_is_refused_with_its_name() {
             assert!(!output.success, "{values} was taken");
             assert!(output.stderr.contains(said), "{values}: {}", output.stderr);
         }
-        // What another chart puts there is none.
-        let dependency = json!({ "enabled": true, "global": { "storageClass": "fast" } });
-        helm.template(&dependency).await;
     }
 }
 
@@ -176,9 +173,11 @@ async fn a_grace_period_that_would_cut_sockets_is_refused() {
             "terminationGracePeriodSeconds": grace,
         } })
     };
-    let output = helm.try_template(&with(114)).await;
-    assert!(!output.success);
-    assert!(output.stderr.contains("are 115"), "{}", output.stderr);
+    for short in [0, 114] {
+        let output = helm.try_template(&with(short)).await;
+        assert!(!output.success, "{short}");
+        assert!(output.stderr.contains("are 115"), "{}", output.stderr);
+    }
     let objects = helm.render(&with(115)).await;
     let pod = &objects.pod("dataplane")["spec"];
     assert_eq!(pod["terminationGracePeriodSeconds"], 115);
@@ -205,12 +204,7 @@ async fn a_new_version_of_the_chart_alone_replaces_no_pod() {
         return;
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let copy = folder.path().join("ws-ingress");
-    let copied = std::process::Command::new("cp")
-        .arg("-r")
-        .args([Path::new(CHART), &copy])
-        .status();
-    assert!(copied.expect("cp runs").success());
+    let copy = copy_chart(folder.path());
     let description = file("Chart.yaml").replace("\nversion: ", "\nversion: 9");
     fs::write(copy.join("Chart.yaml"), description).expect("write Chart.yaml");
     let arguments = [
@@ -226,6 +220,42 @@ async fn a_new_version_of_the_chart_alone_replaces_no_pod() {
         assert_eq!(objects.pod(component), newer.pod(component));
     }
     assert_ne!(objects, newer);
+}
+
+/// Copies the chart into a folder.
+fn copy_chart(folder: &Path) -> PathBuf {
+    let copy = folder.join("ws-ingress");
+    let mut command = std::process::Command::new("cp");
+    let copied = command.arg("-r").args([Path::new(CHART), &copy]).status();
+    assert!(copied.expect("cp runs").success());
+    copy
+}
+
+#[tokio::test]
+async fn another_chart_may_depend_on_this_one() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let version = env!("CARGO_PKG_VERSION");
+    let description = format!(
+        "apiVersion: v2\nname: parent\nversion: 1.0.0\ndependencies:\n- name: ws-ingress\n  version: {version}\n  condition: ws-ingress.enabled\n"
+    );
+    fs::write(folder.path().join("Chart.yaml"), description).expect("write Chart.yaml");
+    let dependencies = folder.path().join("charts");
+    fs::create_dir(&dependencies).expect("a folder");
+    copy_chart(&dependencies);
+    let parent = folder.path().to_str().expect("UTF-8");
+    let kubernetes = ["--kube-version", LOWEST_KUBERNETES, "--values", "-"];
+    let arguments = [&["template", "gate", parent], &kubernetes[..]].concat();
+    for helm in both() {
+        for (enabled, deployments) in [(true, 2), (false, 0)] {
+            // What others put into `global` and into the condition is no typo.
+            let values = json!({
+                "global": { "storageClass": "fast" },
+                "ws-ingress": { "enabled": enabled, "className": "gate" },
+            });
+            let objects = Objects::parse(&helm.ok(&arguments, &values).await);
+            assert_eq!(objects.of_kind("Deployment").count(), deployments);
+        }
+    }
 }
 
 #[test]
