@@ -99,12 +99,16 @@ impl Helm {
 
     /// `helm template` with these values, whatever comes of it.
     pub async fn try_template(&self, values: &Value) -> Output {
+        self.template_in(NAMESPACE, values).await
+    }
+
+    async fn template_in(&self, namespace: &str, values: &Value) -> Output {
         let arguments = [
             "template",
             RELEASE,
             CHART,
             "--namespace",
-            NAMESPACE,
+            namespace,
             "--kube-version",
             LOWEST_KUBERNETES,
             "--values",
@@ -122,7 +126,14 @@ impl Helm {
 
     /// The objects that it prints.
     pub async fn render(&self, values: &Value) -> Objects {
-        Objects::parse(&self.template(values).await)
+        self.render_in(NAMESPACE, values).await
+    }
+
+    /// Those of a release in this namespace.
+    pub async fn render_in(&self, namespace: &str, values: &Value) -> Objects {
+        let output = self.template_in(namespace, values).await;
+        assert!(output.success, "with {values}: {}", output.stderr);
+        Objects::parse(&output.stdout)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A test calls [`cluster::shared`] (one server for all tests of a file) or [`cluster::own`] (one that it may stop), makes
 //! itself a namespace, and talks to it by [`kubectl`] as a person would. What needs the product as well takes a
-//! [`release::Release`]: its RBAC, a controller that never is admin, and dataplanes whose pods are objects only.
+//! [`release::Release`]: its roles, which are the chart's, a controller that never is admin, and dataplanes whose pods are objects only.
 //!
 //! There is no controller-manager: nobody finishes deleting a namespace, makes EndpointSlices or a default account.
 //!

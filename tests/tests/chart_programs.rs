@@ -1,12 +1,9 @@
-//! What the chart gives to the programs: their flags, their variables, and the rights of the controller.
+//! What the chart gives to the programs: their flags and variables, and the objects that these name. The rights of the controller are
+//! the chart's in every test of a cluster.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
-
-use serde_json::{Value, json};
+use serde_json::Value;
 use tests::chart_cases::cases;
-use tests::helm::{CHART, Helm, Objects, object_name};
+use tests::helm::{Helm, Objects, object_name};
 use tests::kubernetes::release::{CONTROLLER, DATAPLANE, built};
 use tests::process::{program, run_to_end};
 use tests::wait;
@@ -143,76 +140,5 @@ async fn every_selector_selects_the_pods_of_its_component() {
                 assert_eq!(selected, [own.as_str().expect(&what)], "{what}");
             }
         }
-    }
-}
-
-/// Every right that the controller has, and where it holds: `*` for everywhere.
-fn rights(objects: &Objects) -> BTreeSet<String> {
-    let mut rights = BTreeSet::new();
-    for kind in ["Role", "ClusterRole"] {
-        for role in objects.of_kind(kind) {
-            let bindings = format!("{kind}Binding");
-            let mut bindings = objects.of_kind(&bindings).filter(|binding| {
-                binding["roleRef"]["name"] == role["metadata"]["name"]
-                    && binding["metadata"]["namespace"] == role["metadata"]["namespace"]
-            });
-            let account = bindings.next().map(|b| &b["subjects"][0]["name"]);
-            let expected = json!("ws-ingress-controller");
-            assert_eq!(account, Some(&expected), "{}", object_name(role));
-            let place = role["metadata"]["namespace"].as_str().unwrap_or("*");
-            let rules = role["rules"].as_array().expect("rules").iter();
-            let held = rules.flat_map(|rule| rule_rights(place, rule));
-            rights.extend(held);
-        }
-    }
-    rights
-}
-
-fn rule_rights(place: &str, rule: &Value) -> Vec<String> {
-    let mut rights = Vec::new();
-    let names = rule.get("resourceNames").map(|names| texts(names, ""));
-    for group in texts(&rule["apiGroups"], "") {
-        for resource in texts(&rule["resources"], "") {
-            for verb in texts(&rule["verbs"], "") {
-                for name in names.as_deref().unwrap_or(&["any"]) {
-                    rights.push(format!("{place}: {verb} {group}/{resource} {name}"));
-                }
-            }
-        }
-    }
-    rights
-}
-
-/// Those of the committed files that the tests run a controller with.
-fn committed(names: &[&str]) -> BTreeSet<String> {
-    let folder = Path::new(CHART).join("../../tests/kubernetes/rbac");
-    let texts = names.iter().map(|name| {
-        let text = fs::read_to_string(folder.join(name)).expect("committed roles");
-        text.replace("ws-ingress-system", "ws-ingress")
-    });
-    rights(&Objects::parse(&texts.collect::<Vec<_>>().join("\n---\n")))
-}
-
-#[tokio::test]
-async fn the_controller_gets_the_rights_that_the_tests_run_it_with() {
-    let Some(helm) = Helm::four() else {
-        return;
-    };
-    for (namespaces, files) in [
-        (json!([]), &["release.yaml", "cluster.yaml"][..]),
-        (
-            json!(["ws-ingress-watched"]),
-            &["release.yaml", "own.yaml", "watched.yaml"],
-        ),
-    ] {
-        let values = json!({ "watchNamespaces": namespaces });
-        let given = rights(&helm.render(&values).await);
-        let tested = committed(files);
-        let surplus: Vec<_> = given.difference(&tested).collect();
-        let missing: Vec<_> = tested.difference(&given).collect();
-        assert!(
-            surplus.is_empty() && missing.is_empty(),
-            "{values}: the chart gives {surplus:#?} too much and {missing:#?} too little"
-        );
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tests::certificate::Authority;
 use tests::client::{Dial, talk};
 use tests::echo_process::EchoProcess;
-use tests::helm::Helm;
 use tests::kubernetes::cluster::{Cluster, shared};
 use tests::kubernetes::controller::Controller;
 use tests::kubernetes::dataplane::Dataplane;
@@ -115,26 +114,5 @@ async fn a_controller_of_one_namespace_needs_no_more_than_its_rights_there() {
     let watched = cluster.namespace().await;
     let scope = Scope::Namespaces(vec![watched.name.clone()]);
     let release = Release::install(&cluster, scope).await;
-    apply_wait_and_talk(&release, &watched.name).await;
-}
-
-#[tokio::test]
-async fn the_roles_of_the_chart_are_enough_for_all_namespaces() {
-    let (Some(helm), Some(cluster)) = (Helm::four(), cluster().await) else {
-        return;
-    };
-    let release = Release::install_chart(&cluster, &helm, Scope::Cluster).await;
-    let elsewhere = cluster.namespace().await;
-    apply_wait_and_talk(&release, &elsewhere.name).await;
-}
-
-#[tokio::test]
-async fn the_roles_of_the_chart_are_enough_for_one_namespace() {
-    let (Some(helm), Some(cluster)) = (Helm::four(), cluster().await) else {
-        return;
-    };
-    let watched = cluster.namespace().await;
-    let scope = Scope::Namespaces(vec![watched.name.clone()]);
-    let release = Release::install_chart(&cluster, &helm, scope).await;
     apply_wait_and_talk(&release, &watched.name).await;
 }

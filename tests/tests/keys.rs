@@ -15,7 +15,7 @@ use tests::metrics::get;
 use tests::scene::{HOST, SECRET, SERVICE};
 use tests::wait;
 
-/// The Secret of the push's own authority; `kubernetes/rbac/release.yaml` names it.
+/// The Secret of the push's own authority; the chart's roles name it.
 const AUTHORITY_SECRET: &str = "ws-ingress-push";
 
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! The roles of `kubernetes/rbac` are the least that works: without any one right of theirs, one verb on one resource, the
+//! The roles of the chart are the least that works: without any one right of theirs, one verb on one resource, the
 //! controller is refused just that, and says what does not work. That they are enough is looked at whenever a
 //! [`Release`] ends, in every test.
 

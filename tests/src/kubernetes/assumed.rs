@@ -1,7 +1,7 @@
 //! What the programs of order B are taken to do where nothing settles it yet. Whoever settles one of these changes it
-//! here, and nowhere else in the harness; the names of objects stand in `kubernetes/rbac/` too.
+//! here, and nowhere else in the harness; the names of objects are those of the chart too.
 
-/// The accounts of `kubernetes/rbac/release.yaml`.
+/// The accounts that the chart makes.
 pub const CONTROLLER_ACCOUNT: &str = "ws-ingress-controller";
 pub const DATAPLANE_ACCOUNT: &str = "ws-ingress-dataplane";
 

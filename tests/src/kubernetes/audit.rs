@@ -1,6 +1,6 @@
 //! What the API server refused to accounts: its own record of every request that a `ServiceAccount` made.
 //!
-//! A controller with the rights of `kubernetes/rbac` is never refused anything; [`super::release::Release`] looks when a
+//! A controller with the rights of the chart is never refused anything; [`super::release::Release`] looks when a
 //! test ends.
 
 use serde_json::Value;

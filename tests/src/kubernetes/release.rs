@@ -1,7 +1,5 @@
 //! One installation of the product in a cluster: its namespace, its accounts with their rights, the dataplane's Service.
 
-use std::fs;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -12,7 +10,7 @@ use super::cluster::{BoundPod, Cluster};
 use super::namespace::Namespace;
 use super::request::Patch;
 use super::rights::{Account, Right, roles};
-use crate::helm::{CHART, Helm};
+use crate::helm::Helm;
 use crate::tools::built_already;
 
 pub const CONTROLLER: &str = "ws-ingress-controller";
@@ -24,9 +22,9 @@ pub const POD_ADDRESS: &str = "203.0.113.1";
 /// Which namespaces its controller watches.
 #[derive(Clone, Debug)]
 pub enum Scope {
-    /// All; the rights of `rbac/cluster.yaml`.
+    /// All.
     Cluster,
-    /// These; the rights of `rbac/watched.yaml` in each, and `rbac/own.yaml`.
+    /// These.
     Namespaces(Vec<String>),
 }
 
@@ -68,46 +66,27 @@ impl Release {
             scope,
             taken: Mutex::default(),
         };
-        let mut manifests = release.manifest("release.yaml");
-        match &release.scope {
-            Scope::Cluster => manifests += &release.manifest("cluster.yaml"),
-            Scope::Namespaces(watched) => {
-                manifests += &release.manifest("own.yaml");
-                for name in watched {
-                    manifests += &release
-                        .manifest("watched.yaml")
-                        .replace("ws-ingress-watched", name);
-                }
-            }
-        }
-        manifests += &dataplane_service();
+        let manifests = release.rights_of_the_chart().await + &dataplane_service();
         release.namespace.kubectl.apply(&manifests).await;
         release.rights_hold().await;
         release
     }
 
-    /// The same from the chart, with its roles and its Service. Its Deployments stay objects: the processes are the test's.
-    pub async fn install_chart(cluster: &Arc<Cluster>, helm: &Helm, scope: Scope) -> Self {
-        let namespace = cluster.namespace().await;
-        let watched = match &scope {
+    /// The accounts, roles and bindings that the chart installs, as manifests.
+    async fn rights_of_the_chart(&self) -> String {
+        let helm = Helm::four().expect("helm lies beside kubectl");
+        let watched = match &self.scope {
             Scope::Cluster => &[][..],
             Scope::Namespaces(watched) => watched,
         };
-        let values = json!({
-            "className": namespace.name,
-            "watchNamespaces": watched,
-            // The definition is there for everybody.
-            "crds": { "enabled": false },
+        let values = json!({ "watchNamespaces": watched });
+        let mut objects = helm.render_in(&self.namespace.name, &values).await.0;
+        objects.retain(|object| {
+            let kind = object["kind"].as_str().unwrap_or_default();
+            kind == "ServiceAccount" || kind.contains("Role")
         });
-        helm.release("install", &namespace, &[CHART, "--values", "-"], &values)
-            .await;
-        let release = Self {
-            namespace,
-            scope,
-            taken: Mutex::default(),
-        };
-        release.rights_hold().await;
-        release
+        let manifests = objects.iter().map(|object| format!("---\n{object}\n"));
+        manifests.collect()
     }
 
     /// Waits until the API server knows the roles and who has them: a controller that starts sooner is refused for a moment.
@@ -138,18 +117,6 @@ impl Release {
     /// The class that its routes name.
     pub fn class(&self) -> &str {
         &self.namespace.name
-    }
-
-    /// One of `kubernetes/rbac/`, for this installation.
-    fn manifest(&self, name: &str) -> String {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("kubernetes/rbac")
-            .join(name);
-        let text = fs::read_to_string(path).expect("a committed manifest");
-        format!(
-            "---\n{}\n",
-            text.replace("ws-ingress-system", &self.namespace.name)
-        )
     }
 
     /// Makes a pod object of the controller.
@@ -235,7 +202,7 @@ impl Release {
 }
 
 impl Drop for Release {
-    /// With the rights of `kubernetes/rbac` a controller asks for nothing that it is refused, in any test.
+    /// With the rights of the chart a controller asks for nothing that it is refused, in any test.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
