@@ -14,7 +14,7 @@
 //! | [`release`], [`controller`], [`dataplane`] | the product in that cluster |
 //! | [`rights`], [`audit`] | what the controller may do, taken away and given back; what it was refused |
 //! | [`installed`] | all of it ready, and what its routes say |
-//! | [`site`], [`front`], [`line`], [`traffic`], [`serving`] | an installation that serves while something is taken away from it |
+//! | [`site`], [`front`], [`line`](mod@line), [`traffic`], [`serving`] | an installation that serves while something is taken away from it |
 //! | [`push`], [`stranger`], [`impostor`], [`token`], [`played`] | both sides of the push, played, and who they say they are |
 //! | [`grants`] | the kind of Gateway API |
 //! | [`assumed`] | what is not settled yet, in one place |
