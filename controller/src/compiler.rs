@@ -2,9 +2,11 @@
 //!
 //! At once when quiet, then at most one compile in 100 ms, on a thread of its own: 10,000 routes take long, and the Lease and the
 //! push go on meanwhile. Nothing is compiled before every source was listed. Nothing is published before the Secrets that it refers
-//! to were read: the first time for however long that takes the Secrets that the watch shows, for all others only [`WITHHELD`]. What
-//! was published last stays whole meanwhile, so that a route which goes from one good certificate to another serves nothing else
-//! in between; that is also why a Secret is forgotten only after a publish.
+//! to were read, each for at most [`WITHHELD`]; the first time those that the watch shows for [`FIRST_WITHHELD`]. What was published
+//! last stays whole meanwhile, so that a route which goes from one good certificate to another serves nothing else in between; that
+//! is also why a Secret is forgotten only after a publish.
+//!
+//! [`WITHHELD`]: crate::secrets::WITHHELD
 
 mod judged;
 
@@ -25,7 +27,7 @@ use crate::health::Health;
 use crate::intake::{Intake, Source, Taken};
 use crate::output::Output;
 use crate::secret_reader::{Answer, Answered, SecretReader};
-use crate::secrets::{Read, Unanswered};
+use crate::secrets::{Read, Ticket, Unanswered};
 use crate::store::{Kind, ObjectKey, Snapshot};
 use crate::watch::Event;
 use judged::{Judged, judge};
@@ -36,9 +38,10 @@ pub(crate) const QUEUE: usize = 1024;
 const REREAD: Duration = Duration::from_mins(1);
 /// Longest sleep towards a time on the wall clock, which may be set or stand still while the machine sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
-/// Longest time that a publish waits for Secrets which routes newly refer to. An answer takes milliseconds, and this leaves room for
-/// two more tries after a hiccup. One that never answers delays everything else once by this, which nobody takes for an outage.
-pub(crate) const WITHHELD: Duration = Duration::from_secs(3);
+/// Longest time that the first publish waits for Secrets which the watch shows. Without them dataplanes that start have no
+/// certificates, so that it is worth waiting for an API server that is itself starting; but one Secret that cannot be read must not
+/// keep all others from being served.
+const FIRST_WITHHELD: Duration = Duration::from_secs(30);
 
 /// The pure function that makes everything of a snapshot.
 pub(crate) type Compile = Arc<dyn Fn(&Snapshot, Timestamp) -> Compiled + Send + Sync>;
@@ -56,6 +59,11 @@ pub(crate) struct Compiler {
     health: Arc<Health>,
     /// When a publish that waits for Secrets waits no longer.
     withheld_until: Option<Instant>,
+    /// When the first publish waits no longer; nothing before the first compile.
+    first_until: Option<Instant>,
+    /// The requests for Secrets that were under way when everything was listed in an epoch: it is not over before their answers. What
+    /// is asked later is not waited for, or a Secret that is written again and again would hold up the epoch.
+    under_way: Vec<(ObjectKey, Ticket)>,
 }
 
 impl Compiler {
@@ -75,6 +83,8 @@ impl Compiler {
             answers,
             health,
             withheld_until: None,
+            first_until: None,
+            under_way: Vec::new(),
         }
     }
 
@@ -127,9 +137,12 @@ impl Compiler {
         }
     }
 
-    /// Everything that was taken is published; what is being read is not taken yet.
-    fn acted(&self) {
-        if self.intake.is_settled() {
+    /// Everything that was taken is published, unless a publish is withheld; what is being read is not taken yet.
+    fn acted(&mut self) {
+        let now = Instant::now();
+        self.under_way
+            .retain(|(key, ticket)| self.intake.is_under_way(key, *ticket, now));
+        if self.withheld_until.is_none() && self.under_way.is_empty() {
             self.answers.acted();
         }
     }
@@ -168,8 +181,10 @@ impl Compiler {
     /// Returns whether a compile could come out differently.
     fn take(&mut self, source: &Source, event: Event<Item>) -> bool {
         let event = self.without_definition(source, event);
-        if let Event::Answered(epoch) = event {
-            self.answers.answered(source, epoch);
+        if let Event::Answered(epoch) = event
+            && self.answers.answered(source, epoch)
+        {
+            self.under_way = self.intake.under_way(Instant::now());
         }
         self.health.watched(source, &event);
         let Taken { changed, read } = self.intake.take(source, event);
@@ -224,14 +239,16 @@ impl Compiler {
             seconds,
         } = judged;
         self.health.metrics.compiled(seconds, routes);
-        let read = self.intake.refer(references);
+        let now = Instant::now();
+        let read = self.intake.refer(references, now);
         self.read(read);
-        if !self.may_publish(&unread) {
+        self.withheld_until = self.withheld(&unread, now);
+        if self.withheld_until.is_some() {
             return;
         }
         for key in self.intake.forget() {
             self.reader.forget(&key);
-            self.health.secret_read(&key);
+            self.health.secret_forgotten(&key);
         }
         let Some(output) = output else {
             return;
@@ -251,19 +268,19 @@ impl Compiler {
         self.outputs.send_replace(Some(Arc::new(output)));
     }
 
-    /// Whether to publish without these Secrets, which nobody has read yet.
-    fn may_publish(&mut self, unread: &[ObjectKey]) -> bool {
-        let Unanswered { listed, due } = self.intake.unanswered(unread);
-        if due {
-            let now = Instant::now();
-            if now < *self.withheld_until.get_or_insert(now + WITHHELD) {
-                return false;
-            }
-            self.intake.give_up(unread);
+    /// Until when not to publish without these Secrets, which nobody has read yet; nothing if they are not waited for.
+    fn withheld(&mut self, unread: &[ObjectKey], now: Instant) -> Option<Instant> {
+        let Unanswered { listed, due } = self.intake.unanswered(unread, now);
+        if self.outputs.borrow().is_some() {
+            return due;
         }
-        self.withheld_until = None;
-        let is_first = self.outputs.borrow().is_none();
-        !(is_first && listed)
+        let until = *self.first_until.get_or_insert(now + FIRST_WITHHELD);
+        let until = if listed {
+            Some(until)
+        } else {
+            due.map(|due| due.min(until))
+        };
+        until.filter(|until| now < *until)
     }
 }
 

@@ -41,14 +41,22 @@ impl<S: Ord + Clone> Answers<S> {
         (Self { answered, fresh }, receiver)
     }
 
-    /// The first list of this source in this epoch was answered, with objects or with an error.
-    pub(crate) fn answered(&mut self, source: &S, epoch: Epoch) {
+    /// The first list of this source in this epoch was answered, with objects or with an error. Returns whether this was the last
+    /// answer of an epoch.
+    pub(crate) fn answered(&mut self, source: &S, epoch: Epoch) -> bool {
+        let before = self.over();
         self.answered.insert(source.clone(), epoch);
+        self.over() > before
+    }
+
+    /// The newest epoch that every source has answered.
+    fn over(&self) -> Epoch {
+        self.answered.values().min().copied().unwrap_or(Epoch::MAX)
     }
 
     /// Everything that was told so far has been acted upon.
     pub(crate) fn acted(&self) {
-        let over = self.answered.values().min().copied().unwrap_or(Epoch::MAX);
+        let over = self.over();
         self.fresh.send_if_modified(|fresh| {
             let news = over > *fresh;
             *fresh = over.max(*fresh);
@@ -68,10 +76,10 @@ mod tests {
         answers.acted();
         let epoch = epochs.begin();
         assert_eq!(*watchers.borrow(), epoch);
-        answers.answered(&"a", epoch);
+        assert!(!answers.answered(&"a", epoch));
         answers.acted();
         assert!(*fresh.borrow() < epoch);
-        answers.answered(&"b", epoch);
+        assert!(answers.answered(&"b", epoch));
         assert!(*fresh.borrow() < epoch);
         answers.acted();
         assert_eq!(*fresh.borrow(), epoch);

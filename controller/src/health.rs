@@ -58,8 +58,8 @@ impl Facts {
         for failure in self.unread_secrets.values() {
             *counts.entry(failure.brief()).or_default() += 1;
         }
-        let counts = counts.into_iter();
         counts
+            .into_iter()
             .map(|(failure, count)| format!("Secret: {count} {how}: {failure}"))
             .collect()
     }
@@ -133,13 +133,19 @@ impl Health {
         self.metrics.watched(&label, listed, fresh);
     }
 
-    /// A Secret was read, or is not needed any more.
+    /// A Secret was read.
     pub(crate) fn secret_read(&self, key: &ObjectKey) {
-        let mut facts = self.facts();
-        if facts.unread_secrets.remove(key).is_some() {
+        if self.secret_forgotten(key) {
             tracing::info!(secret = %key, "read again");
         }
+    }
+
+    /// A Secret is not needed any more. Returns whether it could not be read.
+    pub(crate) fn secret_forgotten(&self, key: &ObjectKey) -> bool {
+        let mut facts = self.facts();
+        let was_unread = facts.unread_secrets.remove(key).is_some();
         self.metrics.unread_secrets(facts.unread_secrets.len());
+        was_unread
     }
 
     pub(crate) fn secret_failed(&self, key: &ObjectKey, failure: &Failure) {

@@ -9,11 +9,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::compile::References;
 use crate::decode::{Content, Item};
 use crate::observed::ObservedSender;
 use crate::secret_reader::{self, Answer};
-use crate::secrets::{Read, Secrets, Unanswered};
+use crate::secrets::{Read, Secrets, Ticket, Unanswered};
 use crate::store::{Kind, ObjectKey, ObjectRef, Snapshot, Store, UnlistedSecrets};
 use crate::watch::Event;
 
@@ -78,18 +80,18 @@ impl Intake {
     }
 
     /// What a publish without these Secrets may have to wait for.
-    pub(crate) fn unanswered(&self, unread: &[ObjectKey]) -> Unanswered {
-        self.secrets.unanswered(unread)
+    pub(crate) fn unanswered(&self, unread: &[ObjectKey], now: Instant) -> Unanswered {
+        self.secrets.unanswered(unread, now)
     }
 
-    /// No publish waits for these Secrets any more.
-    pub(crate) fn give_up(&mut self, unread: &[ObjectKey]) {
-        self.secrets.give_up(unread);
+    /// The requests for Secrets that the watch shows which have had no answer yet, not even a failure, and are not overdue.
+    pub(crate) fn under_way(&self, now: Instant) -> Vec<(ObjectKey, Ticket)> {
+        self.secrets.under_way(now)
     }
 
-    /// Whether no answer about a Secret is awaited but those of requests that fail again and again.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.secrets.none_awaited()
+    /// Whether this request is still one of [`Self::under_way`].
+    pub(crate) fn is_under_way(&self, key: &ObjectKey, ticket: Ticket, now: Instant) -> bool {
+        self.secrets.is_under_way(key, ticket, now)
     }
 
     /// Whether a source has shown no object.
@@ -194,10 +196,10 @@ impl Intake {
 
     /// Routes refer to these objects and no others. Returns what to read. Secrets that nothing refers to any more are kept until
     /// [`Self::forget`], because what was published last has them.
-    pub(crate) fn refer(&mut self, references: References) -> Vec<Read> {
+    pub(crate) fn refer(&mut self, references: References, now: Instant) -> Vec<Read> {
         let References { secrets, services } = references;
         self.store.refer_to_services(services);
-        self.secrets.refer(&secrets)
+        self.secrets.refer(&secrets, now)
     }
 
     /// Forgets the Secrets that nothing refers to, and returns them.

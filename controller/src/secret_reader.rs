@@ -32,7 +32,7 @@ const MAX_BODY: usize = 4 << 20;
 pub(crate) enum Answer {
     Present(Object),
     Absent,
-    /// `refused`: by the API server, or by what reads the answer here; there may never be another one.
+    /// `refused`: by the API server, or by what reads the answer here. There may never be another one, so that nothing waits for it.
     Failed {
         failure: Failure,
         refused: bool,
@@ -128,10 +128,7 @@ impl SecretReader {
     fn ended(&mut self, ended: Result<(task::Id, Answer), JoinError>) -> Option<Answered> {
         let (id, answer) = match ended {
             Ok((id, answer)) => (id, Some(answer)),
-            Err(error) if error.is_panic() => {
-                let (failure, refused) = (Failure::Panicked, true);
-                (error.id(), Some(Answer::Failed { failure, refused }))
-            }
+            Err(error) if error.is_panic() => (error.id(), Some(failed(Failure::Panicked))),
             Err(error) => (error.id(), None),
         };
         let Read { key, ticket, .. } = self.reads.remove(&id)?;
@@ -153,11 +150,21 @@ async fn answer(client: &Client, key: &ObjectKey) -> Answer {
     match read.unwrap_or(Err(Failure::Timeout(REQUEST))) {
         Ok(Some(secret)) => Answer::Present(secret.into()),
         Ok(None) => Answer::Absent,
-        Err(failure) => {
-            let refused = matches!(failure.code(), Some(400..=499)) && failure.code() != Some(429);
-            Answer::Failed { failure, refused }
-        }
+        Err(failure) => failed(failure),
     }
+}
+
+fn failed(failure: Failure) -> Answer {
+    let refused = match &failure {
+        // 429 is told to come later.
+        Failure::Refused { code, .. } => (400..=499).contains(code) && *code != 429,
+        // It is larger than a Secret can be, or is none: its author's doing, and no other answer may ever come.
+        Failure::Unreadable | Failure::Panicked => true,
+        Failure::Timeout(_) | Failure::Stalled(_) | Failure::NoVersion | Failure::Connection(_) => {
+            false
+        }
+    };
+    Answer::Failed { failure, refused }
 }
 
 /// One Secret; nothing if there is none.

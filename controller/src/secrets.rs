@@ -1,4 +1,5 @@
-//! Which Secrets are to be read, and when. Pure; `secret_queue` puts the reads in order and `secret_reader` does them.
+//! Which Secrets are to be read, and when. Pure but for the time that it is told; `secret_queue` puts the reads in order and
+//! `secret_reader` does them.
 //!
 //! In: the names and versions of all TLS Secrets as they are watched, the Secrets that routes refer to, and answers. Out: what to
 //! read next. A referenced Secret is read once for each version that the watch shows, one request at a time. One that the watch
@@ -12,11 +13,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::backoff::Backoff;
 use crate::store::ObjectKey;
 
 /// Waits between tries for one Secret: soon after a hiccup; at most this long after RBAC was given back.
 const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(8)];
+/// Longest time that a publish waits for a Secret since routes first referred to it. An answer takes milliseconds, and this leaves
+/// room for two more tries after a hiccup. One that never answers delays everything else once by this, which nobody takes for an
+/// outage.
+pub(crate) const WITHHELD: Duration = Duration::from_secs(3);
+/// How often the unlisted names of one namespace may delay publishes, for [`WITHHELD`] in all: names cost their author nothing, and
+/// with ever new ones nobody's changes would be published.
+pub(crate) const UNLISTED_DELAY_EVERY: Duration = Duration::from_mins(1);
 
 /// Names one state of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,14 +63,20 @@ pub(crate) struct Secrets {
     /// What the watch shows.
     listed: BTreeMap<ObjectKey, SecretVersion>,
     records: BTreeMap<ObjectKey, Record>,
+    /// When unlisted names of a namespace began to delay publishes.
+    delaying: BTreeMap<Arc<str>, Instant>,
     tickets: u64,
 }
 
 /// How far the reading of a Secret is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Record {
     /// Whether routes refer to it. If not, it is still part of what was published last.
     referenced: bool,
+    /// When routes first referred to it.
+    since: Instant,
+    /// When publishes that lack it do not wait for it any more.
+    due: Instant,
     /// What the watch showed when the last answer was asked for; nothing before the first answer.
     answered: Option<Shown>,
     /// The request that is under way.
@@ -68,8 +84,6 @@ struct Record {
     /// Whether the answer was refused. It is asked again, but the first publish does not wait for that: it may be refused for good,
     /// and what one route refers to must not hold up all others.
     refused: bool,
-    /// Whether its time to answer is over; no publish waits for it any more.
-    overdue: bool,
     backoff: Option<Backoff>,
 }
 
@@ -92,14 +106,17 @@ enum Shown {
 pub(crate) struct Unanswered {
     /// Whether the watch shows one of them.
     pub(crate) listed: bool,
-    /// Whether one of them still has time to answer.
-    pub(crate) due: bool,
+    /// When the last of those that still have time to answer is due.
+    pub(crate) due: Option<Instant>,
 }
 
 impl Secrets {
     /// The watch shows a Secret. Returns what to read.
     pub(crate) fn seen(&mut self, key: &ObjectKey, version: SecretVersion) -> Option<Read> {
         self.listed.insert(key.clone(), version);
+        if let Some(record) = self.records.get_mut(key) {
+            record.due = record.since + WITHHELD;
+        }
         self.ask(key)
     }
 
@@ -115,16 +132,28 @@ impl Secrets {
     }
 
     /// Routes refer to these and no others. What they do not refer to any more is kept until [`Self::forget`].
-    pub(crate) fn refer(&mut self, keys: &BTreeSet<ObjectKey>) -> Vec<Read> {
+    pub(crate) fn refer(&mut self, keys: &BTreeSet<ObjectKey>, now: Instant) -> Vec<Read> {
+        self.delaying
+            .retain(|_, began| now < *began + UNLISTED_DELAY_EVERY);
         for (key, record) in &mut self.records {
             record.referenced = keys.contains(key);
         }
         let mut read = Vec::new();
         for key in keys {
             if !self.records.contains_key(key) {
+                let began = if self.listed.contains_key(key) {
+                    now
+                } else {
+                    *self.delaying.entry(key.namespace.clone()).or_insert(now)
+                };
                 let record = Record {
                     referenced: true,
-                    ..Record::default()
+                    since: now,
+                    due: began + WITHHELD,
+                    answered: None,
+                    asked: None,
+                    refused: false,
+                    backoff: None,
                 };
                 self.records.insert(key.clone(), record);
                 read.extend(self.ask(key));
@@ -157,6 +186,7 @@ impl Secrets {
         if let Some(asked) = record.asked.take() {
             record.answered = Some(asked.shown);
         }
+        record.refused = false;
         record.backoff = None;
         self.ask(key)
     }
@@ -179,31 +209,40 @@ impl Secrets {
     }
 
     /// What a publish without these may have to wait for.
-    pub(crate) fn unanswered(&self, unread: &[ObjectKey]) -> Unanswered {
+    pub(crate) fn unanswered(&self, unread: &[ObjectKey], now: Instant) -> Unanswered {
         let mut unanswered = Unanswered::default();
         for key in unread {
             let record = self.records.get(key);
             if let Some(record) = record.filter(|record| !record.refused) {
                 unanswered.listed |= self.listed.contains_key(key);
-                unanswered.due |= !record.overdue;
+                let due = Some(record.due).filter(|due| now < *due);
+                unanswered.due = unanswered.due.max(due);
             }
         }
         unanswered
     }
 
-    /// The time to answer is over for these.
-    pub(crate) fn give_up(&mut self, unread: &[ObjectKey]) {
-        for key in unread {
-            if let Some(record) = self.records.get_mut(key) {
-                record.overdue = true;
-            }
-        }
+    /// The requests for Secrets that the watch shows which have had no answer yet, not even a failure, and are not overdue.
+    pub(crate) fn under_way(&self, now: Instant) -> Vec<(ObjectKey, Ticket)> {
+        let listed = self
+            .records
+            .iter()
+            .filter(|(key, record)| record.referenced && self.listed.contains_key(*key));
+        let under_way = listed.filter_map(|(key, record)| {
+            let ticket = record.asked.as_ref()?.ticket;
+            self.is_under_way(key, ticket, now)
+                .then(|| (key.clone(), ticket))
+        });
+        under_way.collect()
     }
 
-    /// Whether every request that was made had an answer, be it a failure, or its time is over.
-    pub(crate) fn none_awaited(&self) -> bool {
-        let mut records = self.records.values();
-        records.all(|record| record.asked.is_none() || record.backoff.is_some() || record.overdue)
+    /// Whether this request has had no answer yet, not even a failure, and is not overdue.
+    pub(crate) fn is_under_way(&self, key: &ObjectKey, ticket: Ticket, now: Instant) -> bool {
+        let record = self.records.get(key).filter(|record| {
+            let overdue = record.answered.is_none() && record.due <= now;
+            record.backoff.is_none() && !overdue
+        });
+        record.is_some() && self.awaits(key, ticket)
     }
 
     /// The referenced Secrets that the watch does not show, each marked as asked for: no event tells when one of another type
@@ -212,6 +251,7 @@ impl Secrets {
         let Self {
             listed,
             records,
+            delaying: _,
             tickets,
         } = self;
         let unlisted = records.iter_mut().filter(|(key, record)| {

@@ -3,6 +3,7 @@
 mod world;
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
@@ -11,6 +12,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::secret_queue::SPACING;
+use crate::secrets::WITHHELD;
 use world::{LIMIT, Reply, World, api, route, slice, usual_compile};
 
 #[tokio::test(start_paused = true)]
@@ -84,12 +86,124 @@ async fn the_first_publish_waits_for_listed_secrets_and_only_briefly_for_others(
     let api = api(&[("listed", Reply::Status(500)), ("unlisted", Reply::Never)]);
     let routes = vec![route("chat", &["listed"]), route("other", &["unlisted"])];
     let world = World::start(&api, &["listed"], routes).await;
-    sleep(Duration::from_mins(1)).await;
+    sleep(FIRST_WITHHELD / 2).await;
     assert_eq!(world.now(), "");
     api.set("listed", Reply::Good);
     world
         .becomes("chat: listed=Serve, other: unlisted=Hold")
         .await;
+    assert_eq!(world.published.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listed_secret_that_fails_for_ever_does_not_keep_the_first_publish_back_for_ever() {
+    let api = api(&[("one", Reply::Good), ("fails", Reply::Status(500))]);
+    let routes = vec![route("chat", &["fails"]), route("other", &["one"])];
+    let start = Instant::now();
+    let world = World::start(&api, &["one", "fails"], routes).await;
+    world.becomes("chat: fails=Hold, other: one=Serve").await;
+    let waited = start.elapsed();
+    assert!(
+        waited >= FIRST_WITHHELD && waited < FIRST_WITHHELD + WITHHELD,
+        "{waited:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_a_secret_keeps_the_first_publish_from_nobody() {
+    for reply in [Reply::Giant, Reply::Garbled] {
+        let api = api(&[("one", Reply::Good), ("bad", reply)]);
+        let routes = vec![route("chat", &["bad"]), route("other", &["one"])];
+        let start = Instant::now();
+        let world = World::start(&api, &["one", "bad"], routes).await;
+        world.becomes("chat: bad=Hold, other: one=Serve").await;
+        assert!(start.elapsed() < WITHHELD / 3, "{reply:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_epoch_is_over_while_a_publish_is_withheld() {
+    let api = api(&[("one", Reply::Good), ("two", Reply::Status(503))]);
+    let world = World::start(&api, &["one", "two"], vec![route("chat", &["one"])]).await;
+    world.becomes("chat: one=Serve").await;
+    world.apply(route("chat", &["two"])).await;
+    world.listed_again(1).await;
+    world.is_over(1).await;
+    assert_eq!(world.now(), "chat: two=Hold");
+    world.apply(route("chat", &["one"])).await;
+    world.becomes("chat: one=Serve").await;
+    world.apply(route("chat", &["two"])).await;
+    world.listed_again(2).await;
+    sleep(WITHHELD / 6).await;
+    api.set("two", Reply::Good);
+    world.is_over(2).await;
+    assert_eq!(world.now(), "chat: two=Serve");
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_are_read_again_hold_up_no_epoch() {
+    let world = World::start(&api(&[]), &[], many_names("bad", 0..320)).await;
+    sleep(REREAD / 2).await;
+    assert!(world.outputs.borrow().is_some());
+    sleep(REREAD / 2).await;
+    world.listed_again(1).await;
+    assert!(world.is_over(1).await < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ever_new_names_do_not_hold_publishes_back_again_and_again() {
+    let api = api(&[("one", Reply::Good)]);
+    let world = World::start(&api, &["one"], vec![route("chat", &["one"])]).await;
+    world.becomes("chat: one=Serve").await;
+    for turn in 0..40 {
+        for item in many_names("bad", turn * 64..(turn + 1) * 64) {
+            world.apply(item).await;
+        }
+        sleep(WITHHELD / 10).await;
+        if turn < 11 {
+            continue;
+        }
+        world.apply(route(&format!("other-{turn}"), &["one"])).await;
+        sleep(debounce::INTERVAL * 2).await;
+        assert!(
+            world.now().contains(&format!("other-{turn}: one=Serve")),
+            "in turn {turn}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_nobody_answers_for_cut_no_other_secrets_time_short() {
+    let replies = [
+        ("one", Reply::Good),
+        ("two", Reply::Never),
+        ("bad", Reply::Never),
+    ];
+    let api = api(&replies);
+    let world = World::start(&api, &["one", "two"], vec![route("chat", &["one"])]).await;
+    world.becomes("chat: one=Serve").await;
+    world.apply(route("other", &["bad"])).await;
+    sleep(WITHHELD * 9 / 10).await;
+    world.apply(route("chat", &["two"])).await;
+    sleep(WITHHELD / 2).await;
+    api.set("two", Reply::Good);
+    world.becomes("chat: two=Serve, other: bad=Hold").await;
+    let published = world.published.lock().unwrap().clone();
+    assert_eq!(
+        published,
+        ["chat: one=Serve", "chat: two=Serve, other: bad=Hold"]
+    );
+}
+
+/// Routes that refer to Secrets of these numbers, 64 each.
+fn many_names(route_name: &str, numbers: std::ops::Range<usize>) -> Vec<Item> {
+    let names = numbers.map(|number| format!("absent-{number}"));
+    let names = names.collect::<Vec<_>>();
+    let routes = names.chunks(64).enumerate().map(|(number, names)| {
+        let names = names.iter().map(String::as_str).collect::<Vec<_>>();
+        route(&format!("{route_name}-{number}"), &names)
+    });
+    routes.collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,12 +281,43 @@ async fn a_read_that_panics_is_told_and_tried_again_and_disturbs_nothing() {
     assert!(
         warnings
             .iter()
-            .any(|text| text.contains("default/bad") && text.contains("panicked")),
+            .any(|text| text.starts_with("Secret: 1 stale: ") && text.contains("panicked")),
         "{warnings:?}"
     );
     api.set("bad", Reply::Good);
     world.becomes("chat: bad=Serve, other: one=Serve").await;
     assert!(world.health.warnings().is_empty());
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_not_needed_any_more_is_not_told_to_be_read() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let api = api(&[("one", Reply::Good), ("bad", Reply::Status(403))]);
+    let routes = vec![route("chat", &["one"]), route("other", &["bad"])];
+    let world = World::start(&api, &["one", "bad"], routes).await;
+    world.becomes("chat: one=Serve, other: bad=Hold").await;
+    world.apply(route("other", &["one"])).await;
+    world.becomes("chat: one=Serve, other: one=Serve").await;
+    assert!(world.health.warnings().is_empty());
+    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(text.contains("cannot be read"), "{text}");
+    assert!(!text.contains("read again"), "{text}");
 }
 
 #[tokio::test]

@@ -123,10 +123,11 @@ fn an_object_that_does_not_decode_is_withdrawn_alone_and_comes_back() {
 }
 
 fn refer(intake: &mut Intake, secrets: &[ObjectKey]) -> Vec<Read> {
-    intake.refer(References {
+    let references = References {
         secrets: secrets.iter().cloned().collect(),
         ..References::default()
-    })
+    };
+    intake.refer(references, Instant::now())
 }
 
 /// An answer to this read.
@@ -180,10 +181,11 @@ fn a_failure_is_tried_again_and_a_refusal_is_an_answer_too() {
     let read = refer(&mut intake, &unread).remove(0);
     let answered = intake.answered(answer(&read, failed(false))).unwrap();
     assert!(answered.next.is_some() && !answered.changed);
-    assert!(intake.unanswered(&unread).due);
+    let due = |intake: &Intake| intake.unanswered(&unread, Instant::now()).due;
+    assert!(due(&intake).is_some());
     let answered = intake.answered(answer(&read, failed(true))).unwrap();
     assert!(answered.next.is_some() && answered.changed);
-    assert!(!intake.unanswered(&unread).due);
+    assert!(due(&intake).is_none());
 }
 
 #[test]

@@ -15,7 +15,12 @@ fn version(version: &str) -> SecretVersion {
 }
 
 fn refer(secrets: &mut Secrets, names: &[&str]) -> Vec<Read> {
-    secrets.refer(&names.iter().map(|name| key(name)).collect())
+    let keys = names.iter().map(|name| key(name)).collect::<Vec<_>>();
+    refer_at(secrets, &keys, Instant::now())
+}
+
+fn refer_at(secrets: &mut Secrets, keys: &[ObjectKey], now: Instant) -> Vec<Read> {
+    secrets.refer(&keys.iter().cloned().collect(), now)
 }
 
 /// Routes refer to this one Secret; the read that follows.
@@ -115,47 +120,100 @@ fn what_routes_refer_to_again_before_it_was_forgotten_is_not_read_again() {
 #[test]
 fn a_publish_waits_for_what_is_neither_refused_nor_overdue() {
     let mut secrets = Secrets::default();
+    let now = Instant::now();
     let unread = [key("listed"), key("unlisted")];
     secrets.seen(&unread[0], version("1"));
-    refer(&mut secrets, &["listed", "unlisted"]);
-    let mut check = |change: &dyn Fn(&mut Secrets), listed, due| {
-        change(&mut secrets);
-        assert_eq!(secrets.unanswered(&unread), Unanswered { listed, due });
+    refer_at(&mut secrets, &unread, now);
+    let waits = |secrets: &Secrets, at| secrets.unanswered(&unread, at);
+    let until = |listed, due| Unanswered { listed, due };
+    let due = now + WITHHELD;
+    assert_eq!(waits(&secrets, now), until(true, Some(due)));
+    secrets.failed(&unread[0], false);
+    assert_eq!(waits(&secrets, now), until(true, Some(due)));
+    assert_eq!(waits(&secrets, due), until(true, None));
+    secrets.failed(&unread[0], true);
+    assert_eq!(waits(&secrets, now), until(false, Some(due)));
+    secrets.failed(&unread[1], true);
+    assert_eq!(waits(&secrets, now), Unanswered::default());
+    assert_eq!(secrets.unanswered(&[], now), Unanswered::default());
+}
+
+/// Until when a publish without this Secret waits.
+fn due(secrets: &Secrets, key: &ObjectKey, now: Instant) -> Option<Instant> {
+    secrets.unanswered(std::slice::from_ref(key), now).due
+}
+
+#[test]
+fn each_secret_has_its_own_time_to_answer() {
+    let mut secrets = Secrets::default();
+    let start = Instant::now();
+    let later = start + WITHHELD - WITHHELD / 10;
+    let keys = [key("first"), key("second")];
+    for key in &keys {
+        secrets.seen(key, version("1"));
+    }
+    refer_at(&mut secrets, &keys[..1], start);
+    refer_at(&mut secrets, &keys, later);
+    assert_eq!(due(&secrets, &keys[0], later), Some(start + WITHHELD));
+    let end = start + WITHHELD;
+    assert_eq!(due(&secrets, &keys[0], end), None);
+    assert_eq!(due(&secrets, &keys[1], end), Some(later + WITHHELD));
+}
+
+#[test]
+fn ever_new_names_delay_publishes_once_a_minute_and_those_of_their_namespace_only() {
+    let mut secrets = Secrets::default();
+    let start = Instant::now();
+    let end = start + WITHHELD;
+    let [first, second, third, fourth] = ["1", "2", "3", "4"].map(key);
+    let victim = ObjectKey {
+        namespace: "victim".into(),
+        name: "1".into(),
     };
-    check(&|_| {}, true, true);
-    check(&|secrets| _ = secrets.failed(&unread[0], false), true, true);
-    check(&|secrets| secrets.give_up(&unread[1..]), true, true);
-    check(
-        &|secrets| _ = secrets.failed(&unread[0], true),
-        false,
-        false,
-    );
-    assert_eq!(secrets.unanswered(&[]), Unanswered::default());
+    refer_at(&mut secrets, &[first], start);
+    let soon = start + WITHHELD / 2;
+    refer_at(&mut secrets, std::slice::from_ref(&second), soon);
+    assert_eq!(due(&secrets, &second, soon), Some(end));
+    refer_at(&mut secrets, &[third.clone(), victim.clone()], end);
+    assert_eq!(due(&secrets, &third, end), None);
+    assert_eq!(due(&secrets, &victim, end), Some(end + WITHHELD));
+    secrets.seen(&third, version("1"));
+    let shown = due(&secrets, &third, end);
+    assert_eq!(shown, Some(end + WITHHELD), "somebody wrote it");
+    let again = start + UNLISTED_DELAY_EVERY;
+    refer_at(&mut secrets, std::slice::from_ref(&fourth), again);
+    assert_eq!(due(&secrets, &fourth, again), Some(again + WITHHELD));
 }
 
 #[test]
-fn the_first_publish_waits_for_what_is_listed_even_if_it_is_overdue() {
+fn an_epoch_waits_for_the_first_answers_about_listed_secrets_only() {
     let mut secrets = Secrets::default();
-    let unread = [key("a")];
-    secrets.seen(&unread[0], version("1"));
-    refer(&mut secrets, &["a"]);
-    secrets.give_up(&unread);
-    let (listed, due) = (true, false);
-    assert_eq!(secrets.unanswered(&unread), Unanswered { listed, due });
+    let now = Instant::now();
+    let keys = [key("listed"), key("unlisted")];
+    secrets.seen(&keys[0], version("1"));
+    let read = refer_at(&mut secrets, &keys, now).remove(0);
+    assert_eq!(secrets.under_way(now), [(read.key.clone(), read.ticket)]);
+    // Another version before the answer: the epoch waits for the first, and no longer.
+    secrets.seen(&read.key, version("2"));
+    let next = secrets.answered(&read.key).unwrap();
+    assert!(!secrets.is_under_way(&read.key, read.ticket, now));
+    assert_eq!(secrets.under_way(now), [(next.key.clone(), next.ticket)]);
+    secrets.failed(&next.key, false);
+    assert!(!secrets.is_under_way(&next.key, next.ticket, now));
+    assert_eq!(secrets.under_way(now), [], "it may fail for ever");
 }
 
 #[test]
-fn a_request_is_awaited_until_its_first_answer() {
+fn a_secret_that_was_late_once_is_waited_for_again_after_its_answer() {
     let mut secrets = Secrets::default();
-    refer(&mut secrets, &["a", "b"]);
+    let start = Instant::now();
+    secrets.seen(&key("a"), version("1"));
+    refer_at(&mut secrets, &[key("a")], start);
+    let late = start + WITHHELD;
+    assert_eq!(secrets.under_way(late), []);
+    secrets.failed(&key("a"), true);
     secrets.answered(&key("a"));
-    assert!(!secrets.none_awaited());
-    secrets.failed(&key("b"), false);
-    assert!(secrets.none_awaited(), "it may fail for ever");
-    secrets.answered(&key("b"));
-    assert!(secrets.none_awaited());
-    secrets.seen(&key("b"), version("2"));
-    assert!(!secrets.none_awaited());
-    secrets.give_up(&[key("b")]);
-    assert!(secrets.none_awaited());
+    secrets.seen(&key("a"), version("2"));
+    assert_eq!(secrets.under_way(late).len(), 1);
+    assert!(secrets.unanswered(&[key("a")], late).listed);
 }

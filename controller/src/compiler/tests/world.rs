@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use super::super::*;
 use crate::compile::{CompileConfig, LoopbackEndpoints, compile};
 use crate::decode::decode;
+use crate::freshness::Epoch;
 use crate::metrics::Metrics;
 use crate::observed::ObservedSender;
 
@@ -33,6 +34,14 @@ const CERTIFICATE: [&str; 2] = [
 /// On a clock that stands still nothing takes long by itself.
 pub(super) const LIMIT: Duration = Duration::from_mins(10);
 
+const KINDS: [Kind; 5] = [
+    Kind::Secret,
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::ReferenceGrant,
+    Kind::WebSocketRoute,
+];
+
 /// How the API server answers for a Secret; 404 if nothing is said.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Reply {
@@ -41,6 +50,10 @@ pub(super) enum Reply {
     /// Only once it is told something else.
     Never,
     Panics,
+    /// With what is no Secret.
+    Garbled,
+    /// With more than a Secret can hold.
+    Giant,
 }
 
 /// The Secrets of an API server.
@@ -92,6 +105,11 @@ impl Api {
             None => (404, failure(404), false),
             Some(Reply::Status(code)) => (code, failure(code), false),
             Some(Reply::Panics | Reply::Never) => (200, json!({}), true),
+            Some(Reply::Garbled) => (200, json!(["no Secret"]), false),
+            Some(Reply::Giant) => {
+                let filling = "x".repeat(5 << 20);
+                (200, json!({ "metadata": { "name": filling } }), false)
+            }
             Some(Reply::Good) => {
                 let [chain, key] = CERTIFICATE.map(|text| BASE64_STANDARD.encode(text));
                 let secret = json!({
@@ -126,6 +144,8 @@ impl Drop for UnderWay<'_> {
 pub(super) struct World {
     events: mpsc::Sender<(Source, Event<Item>)>,
     pub(super) outputs: watch::Receiver<Option<Arc<Output>>>,
+    /// The newest epoch that is over.
+    pub(super) fresh: watch::Receiver<Epoch>,
     /// The certificates of each output that was published.
     pub(super) published: Arc<Mutex<Vec<String>>>,
     pub(super) health: Arc<Health>,
@@ -234,16 +254,11 @@ impl World {
     ) -> Self {
         let (events, queue) = mpsc::channel(QUEUE);
         let (sender, outputs) = watch::channel(None);
-        let kinds = [
-            Kind::Secret,
-            Kind::Service,
-            Kind::EndpointSlice,
-            Kind::ReferenceGrant,
-            Kind::WebSocketRoute,
-        ];
+        let kinds = KINDS;
         let metrics = Metrics::new(&mut Registry::default());
         let labels = kinds.iter().map(ToString::to_string);
         let health = Arc::new(Health::new(labels, metrics));
+        let (answers, fresh) = Answers::new(kinds.into_iter().map(source));
         let count = Arc::<AtomicUsize>::default();
         let counted = count.clone();
         let compiler = Compiler::new(
@@ -254,7 +269,7 @@ impl World {
             Intake::new(kinds.into_iter().map(source), ObservedSender::new().0),
             SecretReader::new(api.client()),
             sender,
-            Answers::new(kinds.into_iter().map(source)).0,
+            answers,
             health.clone(),
         );
         let mut tasks = JoinSet::new();
@@ -264,6 +279,7 @@ impl World {
         let world = Self {
             events,
             outputs,
+            fresh,
             published,
             health,
             compiles: count,
@@ -291,6 +307,22 @@ impl World {
 
     pub(super) async fn apply(&self, item: Item) {
         self.tell(item.reference.kind, Event::Applied(item)).await;
+    }
+
+    /// Every watcher has listed everything in this epoch.
+    pub(super) async fn listed_again(&self, epoch: Epoch) {
+        for kind in KINDS {
+            self.tell(kind, Event::Answered(epoch)).await;
+        }
+    }
+
+    /// Waits until this epoch is over; returns how long that took.
+    pub(super) async fn is_over(&self, epoch: Epoch) -> Duration {
+        let start = Instant::now();
+        let mut fresh = self.fresh.clone();
+        let waited = timeout(LIMIT, fresh.wait_for(|fresh| *fresh >= epoch)).await;
+        assert!(waited.is_ok(), "epoch {epoch} is never over");
+        start.elapsed()
     }
 
     pub(super) fn now(&self) -> String {
