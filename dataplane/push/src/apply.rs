@@ -7,6 +7,8 @@
 //! - if it requires a feature that is lacking: never its earlier form, which admits more than was asked, but its closed form;
 //! - if it cannot be read: its last accepted form; without one, its closed form, as far as that can be read.
 //!
+//! If nothing at all can be read, the closed form is that of what stood there before.
+//!
 //! The closed form of a route answers 503 or refuses handshakes (`closed`); that of a backend or certificate is its absence,
 //! which does the same to whoever names it.
 
@@ -24,7 +26,7 @@ use crate::{
 
 mod content;
 mod staged;
-use content::{Content, remove};
+use content::{Content, close_standing, remove};
 use staged::{Change, Incoming, Staged};
 
 /// What this dataplane holds. It outlives streams: a new one goes on where the last one ended.
@@ -285,10 +287,21 @@ impl Held {
                 State::Accepted
             }
             Content::Unreadable { reason, .. } if served => State::Kept { reason },
-            Content::Unreadable { reason, closed } | Content::Unsupported { reason, closed } => {
-                remove(&mut self.resources, key);
+            Content::Unreadable { reason, closed } => {
+                // Without one, what is closed already stays so.
                 if let Some(closed) = closed {
                     closed.insert(&mut self.resources);
+                }
+                State::Closed { reason }
+            }
+            Content::Unsupported {
+                reason,
+                scope,
+                closed,
+            } => {
+                match closed {
+                    Some(closed) => closed.insert(&mut self.resources),
+                    None => close_standing(&mut self.resources, key, scope),
                 }
                 State::Closed { reason }
             }

@@ -58,7 +58,8 @@ pub struct Route {
     pub hostnames: Vec<RouteHostname>,
     pub rules: Vec<Rule>,
     /// Whether its requests are refused: a dataplane that may not serve a route as it was meant keeps its hostnames and paths, so
-    /// that no less specific rule takes them. Never set where routes are made, and so no part of the push.
+    /// that no less specific rule takes them. Never set where routes are made, and so no part of the push; a route that does not fit
+    /// into the push travels without its backends, which refuses its requests as well.
     pub closed: bool,
 }
 
@@ -76,6 +77,16 @@ pub enum HostTls {
     Terminate { certificates: Vec<CertificateKey> },
     /// Only on the plain listener.
     None,
+}
+
+impl HostTls {
+    /// Whether there is no certificate to show.
+    pub(crate) fn fails_every_handshake(&self) -> bool {
+        match self {
+            Self::Terminate { certificates } => certificates.is_empty(),
+            Self::None => false,
+        }
+    }
 }
 
 /// One rule: which requests it takes and where they go.

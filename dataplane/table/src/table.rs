@@ -4,7 +4,7 @@
 //! paths answer 404, its backend 503, its certificate fails the handshake. Removals always apply. Equal resources keep their
 //! `Arc`, so that a pod restart rebuilds one backend and nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -125,18 +125,29 @@ impl RouteTable {
     }
 
     /// Groups the routes by hostname pattern, in order of precedence, and keeps the hosts that stayed as they were.
+    ///
+    /// The oldest route that is open decides a host's TLS. A closed one is never left out, since its requests would fall to other
+    /// rules, and if it refuses handshakes the host refuses them.
     fn index_hosts(&mut self, previous: &Self, rejected: &mut Vec<Rejected>) {
         let mut ordered = self.routes.iter().collect::<Vec<_>>();
         // Oldest first, unknown age last, then by namespace/name.
         ordered
             .sort_by_key(|(key, route)| (route.created.is_none(), route.created, (*key).clone()));
         let mut hosts: BTreeMap<&HostPattern, (&HostTls, Vec<Serving>)> = BTreeMap::new();
+        let mut decided = BTreeSet::new();
+        let mut refusing = BTreeMap::new();
         for (key, route) in ordered {
             for hostname in &route.hostnames {
                 let (tls, routes) = hosts
                     .entry(&hostname.pattern)
                     .or_insert_with(|| (&hostname.tls, Vec::new()));
-                if **tls != hostname.tls {
+                if route.closed && hostname.tls.fails_every_handshake() {
+                    refusing.insert(&hostname.pattern, &hostname.tls);
+                }
+                if !route.closed && decided.insert(&hostname.pattern) {
+                    *tls = &hostname.tls;
+                }
+                if !route.closed && **tls != hostname.tls {
                     let reason = Invalid::TlsConflict {
                         hostname: hostname.pattern.clone(),
                     };
@@ -150,6 +161,7 @@ impl RouteTable {
             }
         }
         for (pattern, (tls, routes)) in hosts {
+            let tls = refusing.get(pattern).copied().unwrap_or(tls);
             let (index, old, name) = match pattern {
                 HostPattern::Exact(name) => (&mut self.exact, &previous.exact, name),
                 HostPattern::Wildcard(suffix) => (&mut self.wildcard, &previous.wildcard, suffix),

@@ -258,6 +258,74 @@ fn a_held_certificate_keeps_its_last_form_and_is_rejected_only_without_one() {
     ));
 }
 
+/// A route for `a.example.com`: its age, its TLS, its only path, and whether it is closed.
+fn aged(created: i64, tls: &HostTls, path: &str, closed: bool) -> Arc<Route> {
+    Arc::new(Route {
+        created: Some(created),
+        hostnames: vec![RouteHostname {
+            pattern: HostPattern::parse("a.example.com").unwrap(),
+            tls: tls.clone(),
+        }],
+        rules: vec![rule("0", vec![PathMatch::prefix(path).unwrap()])],
+        closed,
+    })
+}
+
+#[test]
+fn a_closed_route_keeps_its_paths_and_refuses_handshakes_whatever_its_age() {
+    let served = HostTls::Terminate {
+        certificates: vec![CertificateKey {
+            namespace: "default".into(),
+            secret: "a".into(),
+        }],
+    };
+    let refused = HostTls::Terminate {
+        certificates: Vec::new(),
+    };
+    // What the closed one asks for, and what the host then does.
+    for (closed_tls, host_tls) in [
+        (&refused, &refused),
+        (&served, &served),
+        (&HostTls::None, &served),
+    ] {
+        for [open_age, closed_age] in [[1, 2], [2, 1]] {
+            let resources = Resources {
+                routes: BTreeMap::from([
+                    (route_key("open"), aged(open_age, &served, "/", false)),
+                    (
+                        route_key("closed"),
+                        aged(closed_age, closed_tls, "/ws", true),
+                    ),
+                ]),
+                ..Resources::default()
+            };
+            let (table, rejected) = RouteTable::build(&resources, &RouteTable::empty());
+            assert_eq!(rejected, [], "{closed_tls:?} of age {closed_age}");
+            let host = table
+                .host(&Hostname::parse("a.example.com").unwrap())
+                .unwrap();
+            assert_eq!(host.tls(), host_tls, "age {closed_age}");
+            let name = |path| host.find(path).unwrap().key.name.to_string();
+            assert_eq!([name("/ws"), name("/x")], ["closed", "open"]);
+        }
+    }
+    // Between open ones the oldest still decides.
+    let resources = Resources {
+        routes: BTreeMap::from([
+            (route_key("closed"), aged(1, &refused, "/ws", true)),
+            (route_key("open"), aged(2, &served, "/", false)),
+            (route_key("other"), aged(3, &HostTls::None, "/o", false)),
+        ]),
+        ..Resources::default()
+    };
+    let (_, rejected) = RouteTable::build(&resources, &RouteTable::empty());
+    let keys = rejected.into_iter().map(|rejected| rejected.key);
+    assert_eq!(
+        keys.collect::<Vec<_>>(),
+        [ResourceKey::Route(route_key("other"))]
+    );
+}
+
 #[test]
 fn a_route_with_other_tls_than_an_older_one_is_rejected_for_that_hostname_only() {
     let route = |created, hostnames: &[&str], tls: &HostTls| {

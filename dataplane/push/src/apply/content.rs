@@ -35,6 +35,8 @@ pub(super) enum Content {
     /// It requires a feature that is lacking here.
     Unsupported {
         reason: String,
+        scope: Scope,
+        /// As far as it decodes.
         closed: Option<Resource>,
     },
 }
@@ -60,6 +62,7 @@ pub(super) fn read(resource: &wire::Resource, features: &[&str]) -> Content {
                 "requires {}, which this dataplane's version does not have; upgrade the dataplane",
                 clean(first, MAX_SHOWN_BYTES)
             ),
+            scope,
             closed: close(resource, scope),
         };
     }
@@ -122,6 +125,20 @@ impl Resource {
             Self::Certificate(key, certificate) => {
                 resources.certificates.insert(key, certificate);
             }
+        }
+    }
+}
+
+/// Closes what stands under a key as it was sent: a route stays in its closed form, anything else goes.
+pub(super) fn close_standing(resources: &mut Resources, key: &str, scope: Scope) {
+    match parse_key(key) {
+        Some(ResourceKey::Route(key)) => {
+            if let Some(route) = resources.routes.get_mut(&key) {
+                *route = Arc::new(closed::of_accepted(route, scope));
+            }
+        }
+        Some(ResourceKey::Backend(_) | ResourceKey::Certificate(_)) | None => {
+            remove(resources, key);
         }
     }
 }

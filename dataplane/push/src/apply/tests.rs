@@ -4,11 +4,14 @@ use route_table::{BackendKey, CertificateKey, HostTls, Hostname, RouteKey, Route
 
 use super::*;
 use crate::samples::{self, resource, update_to};
-use crate::{Greeting, encode};
+use crate::{Greeting, HOLD_BODY, encode};
 
 const ROUTE: &str = "route/default/chat";
 const BACKEND: &str = "backend/default/chat/80";
 const CERTIFICATE: &str = "certificate/default/tls";
+const NO_HANDSHAKE: HostTls = HostTls::Terminate {
+    certificates: Vec::new(),
+};
 
 fn route(requires: &[&str]) -> wire::Resource {
     resource(ROUTE, requires, &encode::route(&samples::route()).body)
@@ -81,13 +84,10 @@ fn lacking_route_feature_closes_the_route_even_if_it_was_open() {
 
 #[test]
 fn lacking_host_feature_refuses_the_handshakes() {
-    let no_handshake = HostTls::Terminate {
-        certificates: Vec::new(),
-    };
     for feature in ["host/new", "of an unknown kind"] {
         let mut held = Held::default();
         apply(&mut held, &[route(&["route/new", feature])]);
-        assert_closed(&held, &no_handshake);
+        assert_closed(&held, &NO_HANDSHAKE);
     }
 }
 
@@ -113,8 +113,47 @@ fn unreadable_route_without_an_accepted_form_is_closed() {
     let mut held = Held::default();
     apply(&mut held, &[unreadable_route()]);
     assert_closed(&held, &samples::route().hostnames[0].tls);
-    apply(&mut held, &[resource(ROUTE, &[], b"\xff")]);
+    // It stays closed when less can be read of it, and goes when it is removed.
+    for garbage in [HOLD_BODY, b"\x07"] {
+        apply(&mut held, &[resource(ROUTE, &[], garbage)]);
+        assert_closed(&held, &samples::route().hostnames[0].tls);
+    }
+    apply(&mut held, &[resource(ROUTE, &["host/new"], HOLD_BODY)]);
+    assert_closed(&held, &NO_HANDSHAKE);
+    apply(&mut held, &[]);
     assert!(held_route(&held).is_none());
+    // Of nothing, nothing is known.
+    apply(&mut held, &[resource(ROUTE, &[], HOLD_BODY)]);
+    assert!(held_route(&held).is_none());
+}
+
+#[test]
+fn an_accepted_route_closes_as_it_was_if_nothing_can_be_read_of_what_it_lacks() {
+    for (feature, tls) in [
+        ("route/new", samples::route().hostnames[0].tls.clone()),
+        ("host/new", NO_HANDSHAKE),
+    ] {
+        let mut held = Held::default();
+        apply(&mut held, &[route(&[])]);
+        apply(&mut held, &[resource(ROUTE, &[feature], HOLD_BODY)]);
+        assert_closed(&held, &tls);
+        assert_eq!(rejected(&held), [ROUTE]);
+    }
+}
+
+#[test]
+fn tls_of_a_later_kind_refuses_the_handshakes() {
+    let body = encode::route(&samples::route()).body;
+    let mut message = wire::Route::decode(body).unwrap();
+    message.hostnames[0].tls = None;
+    let unreadable = resource(ROUTE, &[], &message.encode_to_vec());
+    let mut held = Held::default();
+    apply(&mut held, &[unreadable]);
+    assert_closed(&held, &NO_HANDSHAKE);
+    let [_, other] = &*held_route(&held).unwrap().hostnames else {
+        panic!("a hostname is missing");
+    };
+    assert_eq!(other.tls, HostTls::None);
 }
 
 #[test]
