@@ -2,19 +2,19 @@
 //!
 //! A set is encoded once and shared by all streams; what did not change since the set before it is taken over with its bytes.
 //! What is over a limit disturbs nothing else: one resource that is too large is held (its body is [`HOLD_BODY`]), and if all
-//! together are too many or too large, the youngest routes of those who use the most are left out (`fit`). [`EncodedSet::full`] and
-//! [`EncodedSet::delta`] both give an update as parts of bounded size, to be sent in order and then answered. What a stream
+//! together are too many or too large, the youngest routes of those who use the most lose what they lead to (`fit`).
+//! [`EncodedSet::full`] and [`EncodedSet::delta`] both give an update as parts of bounded size, to be sent in order and then answered. What a stream
 //! keeps of the set that was acked is its [`Digests`]: no bodies, no keys.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use route_table::{Backend, CertificateResource, ResourceKey, Resources, Route};
+use route_table::{Backend, CertificateResource, ResourceKey, Resources, Route, RouteKey};
 
 use crate::encode::{self, Encoded};
-use crate::fit::fit;
+use crate::fit::{Costs, fit};
 use crate::key::{key_text, parse_key};
 use crate::updates::Updates;
 use crate::{
@@ -28,7 +28,7 @@ const PAGE_BYTES: usize = 1024;
 #[derive(Clone)]
 pub struct EncodedSet {
     digests: Arc<Digests>,
-    entries: Arc<BTreeMap<Arc<str>, Entry>>,
+    entries: Arc<Entries>,
 }
 
 #[derive(Clone)]
@@ -65,13 +65,15 @@ pub enum OverLimit {
     Body,
     #[error(
         "is left out: all routes, Service ports and certificates together are more than the {MAX_RESOURCES} that the push \
-         carries, and the youngest routes of the namespaces that use the most of them go first. Delete routes of its \
+         carries, and the youngest routes of the namespaces that use the most of them go first; clients get 503, or no TLS \
+         handshake. Delete routes of its \
          namespace, or let them share Services and certificates"
     )]
     Resources,
     #[error(
         "is left out: all routes, endpoints and certificates together are more than the {MAX_SET_BYTES} bytes that the push \
-         carries, and the youngest routes of the namespaces that use the most of them go first. Delete routes of its \
+         carries, and the youngest routes of the namespaces that use the most of them go first; clients get 503, or no TLS \
+         handshake. Delete routes of its \
          namespace, or let them share Services and certificates"
     )]
     Bytes,
@@ -120,7 +122,7 @@ impl EncodedSet {
     ) -> (Self, Vec<LeftOut>) {
         let mut left_out = BTreeMap::new();
         // By count first, and before anything is encoded: what would not fit costs little then.
-        let few = fit(resources, limits.resources, |_| 1).map(|few| {
+        let few = fit(resources, limits.resources, &Count).map(|few| {
             left_out.extend(
                 few.left_out
                     .into_iter()
@@ -129,33 +131,23 @@ impl EncodedSet {
             few.resources
         });
         let resources = few.as_ref().unwrap_or(resources);
-        let mut entries = BTreeMap::new();
-        for (key, source) in sources(resources) {
-            let text = key_text(&key);
-            let (text, entry) = match previous.entries.get_key_value(&*text) {
-                Some((held, entry)) if entry.source == source => (held.clone(), entry.clone()),
-                Some(_) | None => {
-                    let entry = Entry::new(&text, source, limits.body_bytes);
-                    (text.into(), entry)
-                }
-            };
-            entries.insert(text, entry);
-        }
+        let mut entries = encoded(resources, [&previous.entries; 2], limits);
         let most = limits.bytes / PAGE_BYTES;
-        let pages = |key: &ResourceKey| entries.get(&*key_text(key)).map_or(0, Entry::pages);
         let all = entries.values().map(Entry::pages).sum::<usize>();
-        if all > most
-            && let Some(small) = fit(resources, most, pages)
-        {
-            left_out.extend(
-                small
-                    .left_out
-                    .into_iter()
-                    .map(|key| (key, OverLimit::Bytes)),
-            );
-            let fits = sources(&small.resources).map(|(key, _)| key_text(&key));
-            let fits = fits.collect::<BTreeSet<_>>();
-            entries.retain(|key, _| fits.contains(&**key));
+        let small = if all > most {
+            let pages = Pages {
+                entries: &entries,
+                body_bytes: limits.body_bytes,
+            };
+            fit(resources, most, &pages)
+        } else {
+            None
+        };
+        if let Some(small) = small {
+            for key in small.left_out {
+                left_out.entry(key).or_insert(OverLimit::Bytes);
+            }
+            entries = encoded(&small.resources, [&entries, &previous.entries], limits);
         }
         let held = entries.iter().filter(|(_, entry)| entry.holds);
         let held = held.filter_map(|(key, _)| {
@@ -184,7 +176,7 @@ impl EncodedSet {
         &self.digests
     }
 
-    pub(crate) fn entries(&self) -> &BTreeMap<Arc<str>, Entry> {
+    pub(crate) fn entries(&self) -> &Entries {
         &self.entries
     }
 
@@ -243,6 +235,55 @@ impl Encoded {
             requires: self.requires.iter().map(ToString::to_string).collect(),
             body: self.body.clone(),
         }
+    }
+}
+
+type Entries = BTreeMap<Arc<str>, Entry>;
+
+/// All resources, with the bytes of those that are in one of `known` as they are.
+fn encoded(resources: &Resources, known: [&Entries; 2], limits: SetLimits) -> Entries {
+    let entry = |(key, source)| {
+        let text = key_text(&key);
+        let known = known.into_iter().find_map(|known| {
+            let known = known.get_key_value(&*text);
+            known.filter(|(_, entry)| entry.source == source)
+        });
+        if let Some((held, entry)) = known {
+            return (held.clone(), entry.clone());
+        }
+        let entry = Entry::new(&text, source, limits.body_bytes);
+        (text.into(), entry)
+    };
+    sources(resources).map(entry).collect()
+}
+
+/// Every resource is one.
+struct Count;
+
+impl Costs for Count {
+    fn of(&self, _: &ResourceKey) -> usize {
+        1
+    }
+
+    fn of_stub(&self, _: &RouteKey, _: &Arc<Route>) -> usize {
+        1
+    }
+}
+
+/// Pages of encoded bodies.
+struct Pages<'a> {
+    entries: &'a Entries,
+    body_bytes: usize,
+}
+
+impl Costs for Pages<'_> {
+    fn of(&self, key: &ResourceKey) -> usize {
+        self.entries.get(&*key_text(key)).map_or(0, Entry::pages)
+    }
+
+    fn of_stub(&self, key: &RouteKey, stub: &Arc<Route>) -> usize {
+        let text = key_text(&ResourceKey::Route(key.clone()));
+        Entry::new(&text, Source::Route(stub.clone()), self.body_bytes).pages()
     }
 }
 

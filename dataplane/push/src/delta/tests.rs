@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use prost::Message as _;
 use route_table::{
-    BackendKey, Endpoint, EndpointState, NonUpgrade, PathMatch, PrivateKey, RouteKey, Rule,
-    Timeouts, WeightedBackend,
+    BackendKey, Endpoint, EndpointState, HostPattern, HostTls, Hostname, NonUpgrade, PathMatch,
+    PrivateKey, RouteHostname, RouteKey, RouteTable, Rule, Timeouts, WeightedBackend,
 };
 
 use super::*;
@@ -175,8 +175,13 @@ fn set_over_a_limit_loses_what_does_not_fit_and_nothing_else() {
         assert_eq!(left_out, [LeftOut { key, why }]);
         let mut held = Held::default();
         apply(&mut held, set.full());
-        assert_eq!(held.resources().routes.len(), 2);
         assert_eq!(held.resources().backends, backends(2, 1).backends);
+        let [kept @ .., stub] = &*held.resources().routes.values().collect::<Vec<_>>() else {
+            panic!("no routes");
+        };
+        let all = resources.routes.values().collect::<Vec<_>>();
+        assert_eq!(kept, &all[..2]);
+        assert!(stub.rules[0].backends.is_empty());
     };
     let fits = SetLimits {
         resources: 6,
@@ -195,6 +200,95 @@ fn set_over_a_limit_loses_what_does_not_fit_and_nothing_else() {
         ..fits
     };
     check(small, OverLimit::Bytes);
+}
+
+#[test]
+fn what_is_left_out_falls_to_no_other_route() {
+    let certificate = |secret: &str| route_table::CertificateKey {
+        namespace: "victim".into(),
+        secret: secret.into(),
+    };
+    let terminate = |secret| HostTls::Terminate {
+        certificates: vec![certificate(secret)],
+    };
+    let mut resources = backends(0, 0);
+    let mut add = |namespace: &str, created, hosts: &[(&str, HostTls)], paths: &[&str]| {
+        let key = RouteKey {
+            namespace: namespace.into(),
+            name: format!("r{created}").into(),
+        };
+        let mut route = crate::samples::route();
+        let service = |index: usize| BackendKey {
+            namespace: namespace.into(),
+            service: format!("s{created}-{index}").into(),
+            port: NonZeroU16::MIN,
+        };
+        let rule = |(index, path): (usize, &&str)| Rule {
+            matches: vec![PathMatch::prefix(path).unwrap()],
+            backends: vec![WeightedBackend {
+                backend: service(index),
+                weight: 1,
+            }],
+            ..route.rules[0].clone()
+        };
+        let rules = paths.iter().enumerate().map(rule).collect();
+        let services = (0..paths.len()).map(|index| (service(index), backend(1)));
+        resources.backends.extend(services);
+        route.created = Some(created);
+        route.rules = rules;
+        let hostname = |(name, tls): &(&str, HostTls)| RouteHostname {
+            pattern: HostPattern::parse(name).unwrap(),
+            tls: tls.clone(),
+        };
+        route.hostnames = hosts.iter().map(hostname).collect();
+        resources.routes.insert(key, route.into());
+    };
+    add("attacker", 9, &[("*.example.com", HostTls::None)], &["/"]);
+    let shared = ("chat.example.com", terminate("chat"));
+    add("victim", 1, std::slice::from_ref(&shared), &["/"]);
+    let own = ("own.example.com", terminate("own"));
+    add("victim", 2, &[shared, own], &["/a", "/b"]);
+    for secret in ["chat", "own"] {
+        let hold = Arc::new(CertificateResource::Hold);
+        resources.certificates.insert(certificate(secret), hold);
+    }
+    // 9 in all; without what the youngest of the victim leads to, 6.
+    for limits in [
+        SetLimits {
+            resources: 8,
+            ..SetLimits::default()
+        },
+        SetLimits {
+            bytes: 8 * PAGE_BYTES,
+            ..SetLimits::default()
+        },
+    ] {
+        let (set, left_out) = EncodedSet::encode_within(limits, &resources, &EncodedSet::empty());
+        assert_eq!(left_out.len(), 1);
+        assert_eq!(left_out[0].key.to_string(), "route victim/r2");
+        let mut held = Held::default();
+        apply(&mut held, set.full());
+        let (table, _) = RouteTable::build(held.resources(), &RouteTable::empty());
+        let host = |name| table.host(&Hostname::parse(name).unwrap()).unwrap();
+        for (name, path) in [
+            ("chat.example.com", "/a"),
+            ("chat.example.com", "/b"),
+            ("own.example.com", "/a"),
+        ] {
+            let found = host(name).find(path).unwrap();
+            assert_eq!(&*found.key.name, "r2", "{name}{path}");
+            assert!(found.rule.backends.is_empty());
+        }
+        assert!(host("own.example.com").find("/").is_none());
+        // No certificate, no handshake.
+        assert_eq!(*host("own.example.com").tls(), terminate("own"));
+        let held = held.resources().certificates.keys();
+        assert_eq!(held.collect::<Vec<_>>(), [&certificate("chat")]);
+        assert_eq!(
+            &*host("chat.example.com").find("/x").unwrap().key.name,
+            "r1"
+        );
+    }
 }
 
 #[test]

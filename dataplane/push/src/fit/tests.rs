@@ -66,23 +66,45 @@ fn resources(routes: &[(&str, &str, i64, &[&str])]) -> Resources {
     resources
 }
 
+/// The same for every resource, stubs too.
+struct Each(usize);
+
+impl Costs for Each {
+    fn of(&self, _: &ResourceKey) -> usize {
+        self.0
+    }
+
+    fn of_stub(&self, _: &RouteKey, _: &Arc<Route>) -> usize {
+        self.0
+    }
+}
+
+const ONE: Each = Each(1);
+
+/// Names of those of the routes that are stubs, or not.
+fn names(resources: &Resources, stubs: bool) -> Vec<String> {
+    let routes = resources.routes.iter();
+    let routes = routes.filter(|(_, route)| route.closed == stubs);
+    routes.map(|(key, _)| key.to_string()).collect()
+}
+
 #[track_caller]
 fn check(resources: &Resources, most: usize, left_out: &[&str], backends: &[&str]) {
-    let fitted = fit(resources, most, |_| 1).unwrap();
-    let names = fitted.left_out.iter().map(ToString::to_string);
-    assert_eq!(names.collect::<Vec<_>>(), left_out);
+    let fitted = fit(resources, most, &ONE).unwrap();
+    let named = fitted.left_out.iter().map(ToString::to_string);
+    assert_eq!(named.collect::<Vec<_>>(), left_out);
     let kept = fitted.resources.backends.keys();
     let kept = kept.map(|key| key.service.to_string());
     assert_eq!(kept.collect::<Vec<_>>(), backends);
-    let routes = resources.routes.len() - left_out.len();
-    assert_eq!(fitted.resources.routes.len(), routes);
+    assert_eq!(names(&fitted.resources, true), left_out);
+    assert_eq!(fitted.resources.routes.len(), resources.routes.len());
 }
 
 #[test]
 fn what_fits_is_left_alone() {
     let all = resources(&[("a", "x", 1, &["s"]), ("b", "y", 2, &["s"])]);
-    assert!(fit(&all, 3, |_| 1).is_none());
-    assert!(fit(&all, 2, |_| 1).is_some());
+    assert!(fit(&all, 3, &ONE).is_none());
+    assert!(fit(&all, 2, &ONE).is_some());
 }
 
 #[test]
@@ -97,7 +119,7 @@ fn the_youngest_routes_of_who_uses_most_go_with_what_only_they_need() {
     check(&all, 7, &["greedy/a-youngest"], &["common", "of-b", "own"]);
     check(
         &all,
-        5,
+        6,
         &["greedy/a-youngest", "greedy/b"],
         &["common", "own"],
     );
@@ -110,9 +132,9 @@ fn one_more_route_of_who_uses_most_is_the_one_that_goes() {
     for (name, age) in names.iter().zip(0..) {
         routes.push(("greedy", name, age, &["g"]));
     }
-    let before = fit(&resources(&routes), 10, |_| 1).unwrap();
+    let before = fit(&resources(&routes), 10, &ONE).unwrap();
     routes.push(("greedy", "another", 100, &["g"]));
-    let after = fit(&resources(&routes), 10, |_| 1).unwrap();
+    let after = fit(&resources(&routes), 10, &ONE).unwrap();
     assert_eq!(before.resources, after.resources);
     assert_eq!(after.left_out.len(), before.left_out.len() + 1);
 }
@@ -122,7 +144,8 @@ fn a_route_of_unknown_age_counts_as_the_youngest() {
     let mut all = resources(&[("a", "x", i64::MAX, &[]), ("a", "y", i64::MAX, &[])]);
     let unknown = route(None, &[]);
     all.routes.insert(route_key("a", "b"), unknown);
-    check(&all, 2, &["a/b"], &[]);
+    let fitted = fit(&all, 2, &ONE).unwrap();
+    assert_eq!(names(&fitted.resources, false), ["a/x", "a/y"]);
 }
 
 #[test]
@@ -131,6 +154,45 @@ fn what_no_route_needs_goes_first() {
     let unused = resources(&[("a", "y", 1, &["unused"])]).backends;
     all.backends.extend(unused);
     check(&all, 2, &[], &["s"]);
+}
+
+#[test]
+fn a_stub_keeps_names_and_paths_and_counts() {
+    let all = resources(&[("a", "x", 1, &["s"]), ("a", "y", 2, &["t", "u"])]);
+    let fitted = fit(&all, 3, &ONE).unwrap();
+    let [kept, stub] = ["x", "y"].map(|name| &fitted.resources.routes[&route_key("a", name)]);
+    assert_eq!(**kept, *all.routes[&route_key("a", "x")]);
+    let mut expected = (*route(Some(2), &[])).clone();
+    expected.closed = true;
+    assert_eq!(**stub, expected);
+    // Two stubs are as many as there may be.
+    check(&all, 2, &["a/x", "a/y"], &[]);
+}
+
+#[test]
+fn only_a_namespace_whose_stubs_are_too_many_loses_some_of_its_routes_whole() {
+    let greedy = (0..12)
+        .map(|index| format!("r{index:02}"))
+        .collect::<Vec<_>>();
+    let mut routes = vec![("modest", "a", 50, &["m"][..])];
+    for (name, age) in greedy.iter().zip(0..) {
+        routes.push(("greedy", name, age, &["g"]));
+    }
+    let fitted = fit(&resources(&routes), 10, &ONE).unwrap();
+    assert_eq!(names(&fitted.resources, true), [""; 0]);
+    let mut expected = greedy
+        .iter()
+        .take(7)
+        .map(|name| format!("greedy/{name}"))
+        .collect::<Vec<_>>();
+    expected.push("modest/a".to_owned());
+    assert_eq!(names(&fitted.resources, false), expected);
+    assert_eq!(fitted.left_out.len(), 5);
+    // What was within its share, or can be shortened, stays.
+    routes.push(("third", "b", 1, &["x", "y", "z"]));
+    let fitted = fit(&resources(&routes), 10, &ONE).unwrap();
+    assert_eq!(names(&fitted.resources, true), ["third/b"]);
+    assert!(names(&fitted.resources, false).contains(&"modest/a".to_owned()));
 }
 
 fn any_world() -> impl Strategy<Value = Resources> {
@@ -152,28 +214,41 @@ fn any_world() -> impl Strategy<Value = Resources> {
 proptest! {
     #[test]
     fn what_is_left_fits_and_is_whole_and_fair(all in any_world(), most in 0..12_usize) {
-        let cost = |key: &ResourceKey| match key {
-            ResourceKey::Route(_) => 1,
-            ResourceKey::Backend(_) | ResourceKey::Certificate(_) => 2,
-        };
-        let Some(Fitted { resources: kept, left_out }) = fit(&all, most, cost) else {
+        struct Two;
+        impl Costs for Two {
+            fn of(&self, key: &ResourceKey) -> usize {
+                match key {
+                    ResourceKey::Route(_) => 1,
+                    ResourceKey::Backend(_) | ResourceKey::Certificate(_) => 2,
+                }
+            }
+            fn of_stub(&self, _: &RouteKey, _: &Arc<Route>) -> usize {
+                1
+            }
+        }
+        let cost = |key: &ResourceKey| Two.of(key);
+        let Some(Fitted { resources: kept, left_out }) = fit(&all, most, &Two) else {
             prop_assert!(keys(&all).map(|key| cost(&key)).sum::<usize>() <= most);
             return Ok(());
         };
         prop_assert!(keys(&kept).map(|key| cost(&key)).sum::<usize>() <= most);
         // Every route is kept with all that it needs, or named.
         for (key, route) in &all.routes {
-            prop_assert_ne!(kept.routes.contains_key(key), left_out.contains(key));
+            let as_it_was = kept.routes.get(key) == Some(route);
+            prop_assert_ne!(as_it_was, left_out.contains(key));
             let whole = needs(key, route).iter().all(|needed| keys(&kept).any(|key| key == *needed));
             prop_assert!(whole || left_out.contains(key));
         }
         let namespaces = all.routes.keys().map(|key| &key.namespace).collect::<BTreeSet<_>>();
+        let mut at_least = 0;
         for namespace in &namespaces {
             let of = |key: &RouteKey| key.namespace == **namespace;
             let routes = || all.routes.iter().filter(|(key, _)| of(key));
             let uses = routes().flat_map(|(key, route)| needs(key, route)).collect::<BTreeSet<_>>();
             let uses = uses.iter().map(cost).sum::<usize>();
-            if uses * namespaces.len() <= most {
+            let modest = uses * namespaces.len() <= most;
+            at_least += if modest { uses } else { routes().count() };
+            if modest {
                 prop_assert!(!left_out.iter().any(of), "{namespace} is within its share");
             }
             // Nobody goes before a younger one of the same namespace.
@@ -181,11 +256,16 @@ proptest! {
                 let created = all.routes[key].created;
                 (created.is_none(), created, key.clone())
             };
-            let youngest_kept = kept.routes.keys().filter(|key| of(key)).map(age).max();
+            let open = kept.routes.keys().filter(|key| of(key) && !left_out.contains(key));
+            let youngest_kept = open.map(age).max();
             let oldest_gone = left_out.iter().filter(|key| of(key)).map(age).min();
             if let (Some(kept), Some(gone)) = (youngest_kept, oldest_gone) {
                 prop_assert!(kept < gone);
             }
+        }
+        // As long as stubs fit, they all stay.
+        if at_least <= most {
+            prop_assert!(all.routes.keys().all(|key| kept.routes.contains_key(key)));
         }
     }
 }
