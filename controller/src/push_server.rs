@@ -9,10 +9,12 @@
 //! on its way already, the dataplane's fence and the missing last part take care of. HTTP/2 is driven by hyper and not by tonic's
 //! server, whose tasks nobody could wait for and whose connections nobody could end.
 
+mod arrivals;
 mod connection;
 mod ended;
 #[cfg(test)]
 pub(crate) mod fake_api;
+mod flight;
 mod gate;
 mod ledger;
 mod limits;
@@ -41,6 +43,7 @@ use crate::health::Health;
 use crate::leader::Standing;
 use crate::output::Output;
 use crate::token::Tokens;
+use arrivals::Arrivals;
 use gate::Gate;
 use ledger::Ledger;
 use metrics::Metrics;
@@ -83,6 +86,7 @@ struct Shared {
     ledger: Arc<Ledger>,
     health: Arc<Health>,
     gate: Arc<Gate>,
+    arrivals: Arrivals,
     turns: Turns,
     metrics: Metrics,
     limits: Limits,
@@ -112,6 +116,7 @@ impl PushServer {
             ledger: Arc::new(Ledger::new(deliveries, metrics.clone())),
             health,
             gate: Arc::new(Gate::new(limits)),
+            arrivals: Arrivals::default(),
             turns: Turns::new(&limits, metrics.clone()),
             metrics,
             limits,

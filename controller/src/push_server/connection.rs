@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tonic::codegen::Service;
 
 use super::Shared;
+use super::flight::laden;
 use super::limits::{CALLS, HEADER_BYTES, SEND_BUFFER_BYTES, WINDOW_BYTES};
 use super::refusal::Refusal;
 use super::service::Calls;
@@ -117,7 +118,8 @@ async fn speak(
     let limits = &shared.limits;
     let calls = push::server(calls);
     let service = service_fn(move |request: http::Request<Incoming>| {
-        calls.clone().call(request.map(tonic::body::Body::new))
+        let answering = calls.clone().call(request.map(tonic::body::Body::new));
+        async move { answering.await.map(laden) }
     });
     let mut http = http2::Builder::new(Tracked(shared.tasks.clone()));
     http.timer(TokioTimer::new())

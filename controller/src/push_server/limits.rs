@@ -10,10 +10,15 @@ pub(super) const CALLS: u32 = 1;
 pub(super) const HEADER_BYTES: u32 = 16 << 10;
 /// Bytes that a peer may send ahead: enough for a Hello to come in without waiting, little for a peer that nobody knows yet.
 pub(super) const WINDOW_BYTES: u32 = 128 << 10;
-/// Bytes that HTTP/2 buffers for a slow reader, besides one part of an update.
+/// Bytes that HTTP/2 buffers for a slow reader before it waits, besides the part that it was given last and the one after that.
 pub(super) const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Parts that wait for HTTP/2: the one that is next.
 pub(super) const PARTS_AHEAD: usize = 1;
+
+/// Streams that a pod may begin at once: a restart of its container, and leaders that follow one another, come to a few.
+pub(super) const STREAM_BURST: u32 = 10;
+/// And after that one every so often: each one may cost the reading of a Hello of 4 MiB.
+pub(super) const STREAM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Limits that a test may want otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +40,9 @@ pub struct Limits {
     /// Dataplanes that are read a Hello from and not yet brought nearer to what it says, at a time: what each of them holds is known
     /// to its stream alone, 4 MiB on the wire and about three times as much read.
     pub greetings: usize,
-    /// Bytes of updates that were handed to HTTP/2 and not yet taken from it, over all streams; the rest waits its turn. Who does not
-    /// read keeps two parts of it, until `part` is over.
+    /// Bytes of updates that were made and are not yet written to a socket, over all streams; the rest waits its turn. Who does not
+    /// read keeps three parts of it (one that HTTP/2 is sending, one that it takes next, one that waits for it) until `part` is over,
+    /// or `answer` after the last part, and the connection has ended.
     pub queued_bytes: usize,
     /// Until HTTP/2 takes the next part from us: 1 MiB at least every 30 s, or the reader is too slow to be up to date.
     pub part: Duration,

@@ -36,6 +36,8 @@ pub(super) enum Refusal {
     NotLeader,
     #[error("a connection carries one stream")]
     SecondStream,
+    #[error("the pod begins streams too often")]
+    TooManyStreams,
     #[error(transparent)]
     Token(#[from] TokenError),
 }
@@ -69,6 +71,7 @@ impl Refusal {
             Self::ProofTimeout => "proof_timeout",
             Self::NotLeader => "not_leader",
             Self::SecondStream => "second_stream",
+            Self::TooManyStreams => "too_many_streams",
             Self::Token(error) => error.label(),
         }
     }
@@ -77,7 +80,9 @@ impl Refusal {
     pub(super) fn status(&self) -> Status {
         match self {
             Self::Token(error) => error.status(),
-            Self::SecondStream => Status::resource_exhausted(self.to_string()),
+            Self::SecondStream | Self::TooManyStreams => {
+                Status::resource_exhausted(self.to_string())
+            }
             Self::TooManyConnections
             | Self::NoCertificate
             | Self::HandshakeTimeout

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Shared;
 use super::connection::Progress;
 use super::ended::Ended;
+use super::flight::Flight;
 use super::gate::Admission;
 use super::limits::PARTS_AHEAD;
 use super::refusal::Refusal;
@@ -37,7 +38,7 @@ type Message = Result<FromController, Status>;
 /// A message on its way to HTTP/2.
 pub(super) struct Outgoing {
     pub(super) message: Message,
-    /// What it takes of the memory, until HTTP/2 is through with it.
+    /// What it takes of the memory, until its bytes are dropped.
     pub(super) room: Option<Room>,
 }
 
@@ -55,7 +56,7 @@ impl Push for Calls {
             // Who was refused has nothing more to say here, and others need the room.
             self.progress.over.cancel();
         }
-        begun.map(Response::new).map_err(|refusal| {
+        begun.map_err(|refusal| {
             self.shared.metrics.refused(&refusal);
             tracing::debug!(peer = %self.peer, reason = %refusal, "a call to the push server was refused");
             refusal.status()
@@ -68,7 +69,7 @@ impl Calls {
     async fn begin(
         &self,
         request: Request<Streaming<FromDataplane>>,
-    ) -> Result<<Self as Push>::ConnectStream, Refusal> {
+    ) -> Result<Response<<Self as Push>::ConnectStream>, Refusal> {
         let shared = &self.shared;
         let fence = match shared.standing.now() {
             Leadership::Follower => return Err(Refusal::NotLeader),
@@ -76,6 +77,9 @@ impl Calls {
         };
         let (metadata, _, inbound) = request.into_parts();
         let pod = shared.tokens.prove(&metadata, self.peer).await?;
+        if !shared.arrivals.admit(&pod.uid) {
+            return Err(Refusal::TooManyStreams);
+        }
         let mut admission = self
             .admission
             .lock()
@@ -102,13 +106,14 @@ impl Calls {
             let _admission = admission;
             session.run().await;
         });
-        // HTTP/2 asks for the next message when the one before has left its buffer.
-        let mut before = None::<Room>;
+        let flight = Flight::default();
+        let carries = flight.clone();
         let messages = poll_fn(move |context| {
-            drop(before.take());
             let next = ready!(messages.poll_recv(context));
             Poll::Ready(next.map(|Outgoing { message, room }| {
-                before = room;
+                if let Some(room) = room {
+                    carries.add(room);
+                }
                 message
             }))
         });
@@ -119,6 +124,9 @@ impl Calls {
             }
             message
         });
-        Ok(Box::pin(messages))
+        let messages: <Self as Push>::ConnectStream = Box::pin(messages);
+        let mut response = Response::new(messages);
+        response.extensions_mut().insert(flight);
+        Ok(response)
     }
 }

@@ -108,7 +108,7 @@ struct Conversation<'a> {
     inbound: Streaming<FromDataplane>,
     outbound: mpsc::Sender<Outgoing>,
     /// As long as what the dataplane said that it holds is kept for this stream alone.
-    greets: Option<Greets>,
+    greets: Option<Arc<Greets>>,
 }
 
 impl Conversation<'_> {
@@ -151,11 +151,17 @@ impl Conversation<'_> {
         let limit = self.shared.limits.hello;
         // Nothing of it is read before.
         let greets = timeout(limit, self.shared.turns.greet()).await;
-        self.greets = Some(greets.map_err(|_| Ended::Busy)?);
+        let greets = Arc::new(greets.map_err(|_| Ended::Busy)?);
+        self.greets = Some(greets.clone());
         let first = timeout(limit, receive(&mut self.inbound)).await;
         match first.map_err(|_| Ended::NoHello)?? {
             Some(from_dataplane::Message::Hello(hello)) => {
-                let greeting = self.work(|| Greeting::read(hello)).await?;
+                let reading = move || {
+                    let greeting = Greeting::read(hello);
+                    drop(greets);
+                    greeting
+                };
+                let greeting = self.work(reading).await?;
                 greeting.map_err(Ended::BadHello)
             }
             Some(from_dataplane::Message::Ack(_) | from_dataplane::Message::Nack(_)) | None => {
@@ -174,7 +180,8 @@ impl Conversation<'_> {
         newest.map_or_else(|| Arc::new(held), |newest| newest.set.digests().clone())
     }
 
-    /// Does beside the runtime what takes tens of milliseconds for a large set.
+    /// Does beside the runtime what takes tens of milliseconds for a large set. It goes on when the stream ends meanwhile, and so has
+    /// to keep itself what it takes of the memory.
     async fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -239,10 +246,15 @@ impl Conversation<'_> {
         let mut rest = Some(parts);
         while let Some(mut parts) = rest.take() {
             let slot = self.slot().await?;
-            // No limit here: whoever has the room loses it after `part` at the latest.
-            let mut room = self.shared.turns.part().await;
-            let made = self.work(move || parts.next().map(|part| (part, parts)));
-            let Some((part, parts)) = made.await? else {
+            // No limit here: whoever has the room reads on, or loses it with its stream after `part` or `answer`.
+            let room = self.shared.turns.part().await;
+            let greets = self.greets.clone();
+            let making = move || {
+                let made = parts.next().map(|part| (part, parts, room));
+                drop(greets);
+                made
+            };
+            let Some((part, parts, mut room)) = self.work(making).await? else {
                 break;
             };
             rest = part.more.then_some(parts);

@@ -1,7 +1,7 @@
 //! What streams may take of the memory together, and the turns that they wait for.
 //!
-//! Bodies are shared by all streams. What is not are the copy of a part that HTTP/2 keeps until its peer reads, and what a dataplane
-//! says that it holds; both are counted here over all streams. Turns come in the order in which they were asked for, and who has one
+//! Bodies are shared by all streams. What is not are the copy of a part that HTTP/2 keeps until its peer reads (`flight`), and what a
+//! dataplane says that it holds; both are counted here over all streams. Turns come in the order in which they were asked for, and who has one
 //! gives it back within a limit of its own.
 
 use std::sync::Arc;

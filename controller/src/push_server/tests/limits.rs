@@ -12,7 +12,7 @@ use route_table::{
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::Code;
 
 use super::super::Limits;
@@ -146,15 +146,8 @@ fn gauge(scene: &Scene, name: &str) -> usize {
     value.unwrap().parse().unwrap()
 }
 
-#[tokio::test]
-async fn who_does_not_read_takes_bounded_memory_and_the_others_get_their_turn() {
-    let room = 2 * push::PART_BYTES;
-    let scene = Scene::with(Limits {
-        queued_bytes: room,
-        ..limits()
-    });
-    let scene = scene.await.lead().await;
-    // A part each, and far more together than a stream may send ahead.
+/// Certificates of 600 KiB each.
+pub(super) fn large_certificates(count: u8) -> Resources {
     let certificate = |index: u8| {
         let key = CertificateKey {
             namespace: "default".into(),
@@ -167,10 +160,65 @@ async fn who_does_not_read_takes_bounded_memory_and_the_others_get_their_turn() 
         };
         (key, Arc::new(certificate))
     };
-    let resources = Resources {
-        certificates: (0..8).map(certificate).collect(),
+    Resources {
+        certificates: (0..count).map(certificate).collect(),
         ..Resources::default()
+    }
+}
+
+#[tokio::test]
+async fn a_part_takes_its_room_until_it_has_left() {
+    let scene = Scene::with(Limits {
+        queued_bytes: push::PART_BYTES,
+        ..limits()
+    });
+    let scene = scene.await.lead().await;
+    scene.publish(1, large_certificates(1));
+    let mut reluctant = scene.reluctant_dataplane("uid-1").await;
+    reluctant.welcome().await;
+    let queued = || gauge(&scene, "push_queued_bytes");
+    wait(|| queued() > 600 << 10).await;
+    let mut next = scene.dataplane("uid-2").await;
+    next.welcome().await;
+    // The only part of the first was handed to HTTP/2, and nobody takes it.
+    let turn = timeout(Duration::from_millis(300), next.part()).await;
+    assert!(turn.is_err());
+    assert!(queued() > 600 << 10);
+    assert_eq!(gauge(&scene, "push_waiting_streams"), 1);
+    reluctant.update().await;
+    next.update().await;
+    wait(|| queued() == 0).await;
+}
+
+#[tokio::test]
+async fn a_pod_that_begins_stream_after_stream_is_refused() {
+    let scene = Scene::leader().await;
+    let token = scene.token("uid-1");
+    let mut streams = Vec::new();
+    let refusal = loop {
+        match Dataplane::call(scene.channel().await, Some(&token)).await {
+            Ok(stream) => streams.push(stream),
+            Err(status) => break status,
+        }
+        assert!(streams.len() < 1000);
     };
+    assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
+    assert!(streams.len() >= 10);
+    scene.metric(&refused("too_many_streams")).await;
+    let mut other = scene.dataplane("uid-2").await;
+    other.welcome().await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_takes_bounded_memory_and_the_others_get_their_turn() {
+    let room = 2 * push::PART_BYTES;
+    let scene = Scene::with(Limits {
+        queued_bytes: room,
+        ..limits()
+    });
+    let scene = scene.await.lead().await;
+    // Far more together than a stream may send ahead.
+    let resources = large_certificates(8);
     scene.publish(1, resources.clone());
     let mut dataplanes = Vec::new();
     for index in 0..3 {
@@ -197,7 +245,8 @@ async fn who_does_not_read_takes_bounded_memory_and_the_others_get_their_turn() 
 async fn so_many_dataplanes_say_at_a_time_what_they_hold() {
     let scene = Scene::with(Limits {
         greetings: 1,
-        hello: Duration::from_secs(1),
+        // Who gets a turn has to say something by then, and who gets none is told so.
+        hello: Duration::from_secs(4),
         ..limits()
     });
     let scene = scene.await.lead().await;
@@ -246,13 +295,21 @@ async fn one_address_has_room_for_so_many_strangers() {
     scene.metric(&refused("too_many_connections")).await;
     drop(silent);
     // Soon there is room again.
-    while scene
-        .try_channel(&scene.ca, push::SERVER_NAME)
-        .await
-        .is_err()
-    {
-        tokio::task::yield_now().await;
-    }
+    enter(&scene).await;
+}
+
+/// Dials until the server lets us in.
+async fn enter(scene: &Scene) {
+    let entered = async {
+        while scene
+            .try_channel(&scene.ca, push::SERVER_NAME)
+            .await
+            .is_err()
+        {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, entered).await.unwrap();
 }
 
 #[tokio::test]
@@ -300,15 +357,6 @@ async fn who_was_refused_leaves_its_place() {
     let channel = scene.channel().await;
     let call = Dataplane::call(channel.clone(), None).await;
     assert_eq!(call.err().unwrap().code(), Code::Unauthenticated);
-    let entered = async {
-        while scene
-            .try_channel(&scene.ca, push::SERVER_NAME)
-            .await
-            .is_err()
-        {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, entered).await.unwrap();
+    enter(&scene).await;
     drop(channel);
 }

@@ -147,12 +147,16 @@ impl Scene {
         ca: &Material,
         name: &str,
     ) -> Result<Channel, tonic::transport::Error> {
+        self.server_as(ca, name).connect().await
+    }
+
+    fn server_as(&self, ca: &Material, name: &str) -> Address {
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(ca.bundle_pem()))
             .domain_name(name);
         let address = format!("https://{}", self.address);
         let address = Address::from_shared(address).unwrap();
-        address.tls_config(tls).unwrap().connect().await
+        address.tls_config(tls).unwrap()
     }
 
     /// A token that is accepted as the pod's.
@@ -167,12 +171,22 @@ impl Scene {
         self.dial_with(pod_uid, Held::default()).await
     }
 
-    pub(super) async fn dial_with(&self, pod_uid: &str, mut held: Held) -> Dataplane {
+    pub(super) async fn dial_with(&self, pod_uid: &str, held: Held) -> Dataplane {
+        self.dial_over(self.channel().await, pod_uid, held).await
+    }
+
+    /// The same of one that takes hardly any byte which nobody reads.
+    pub(super) async fn reluctant_dataplane(&self, pod_uid: &str) -> Dataplane {
+        let server = self.server_as(&self.ca, push::SERVER_NAME);
+        let channel = server.initial_stream_window_size(1024).connect().await;
+        self.dial_over(channel.unwrap(), pod_uid, Held::default())
+            .await
+    }
+
+    async fn dial_over(&self, channel: Channel, pod_uid: &str, mut held: Held) -> Dataplane {
         let hello = held.hello(pod_uid, "test");
         let token = self.token(pod_uid);
-        let mut dataplane = Dataplane::call(self.channel().await, Some(&token))
-            .await
-            .unwrap();
+        let mut dataplane = Dataplane::call(channel, Some(&token)).await.unwrap();
         dataplane.held = held;
         dataplane.send(from_dataplane::Message::Hello(hello)).await;
         dataplane
