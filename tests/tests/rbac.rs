@@ -20,9 +20,11 @@ use tests::kubernetes::rights::{Right, roles, take};
 use tests::kubernetes::site::RECOVERY;
 use tests::scene::{HOST, SECRET, SERVICE};
 use tests::wait;
+use tokio::sync::Semaphore;
 
-/// Installations that are tried at a time: each mostly waits.
+/// Installations that are tried at a time, by all tests here together: each mostly waits.
 const AT_A_TIME: usize = 8;
+static TURNS: Semaphore = Semaphore::const_new(AT_A_TIME);
 
 const SLICES: &str = "discovery.k8s.io/endpointslices";
 const EVENTS: &str = "events.k8s.io/events";
@@ -211,6 +213,7 @@ async fn each_right_is_needed(watch: Watch) {
     // Each in an installation of its own, which has its rights in the same order.
     stream::iter(0..count)
         .map(async |number| {
+            let _turn = TURNS.acquire().await.expect("nobody closes it");
             let scene = Scene::install(&cluster, watch).await;
             scene.fill().await;
             let roles = roles(&scene.release).await;

@@ -211,14 +211,15 @@ async fn without_token_reviews_who_is_proved_stays_until_the_proof_ends() {
     let short = cluster.token_for(&next, PROOF);
     fs::write(&dataplane.token_file, short).expect("write a token");
     connects_again().await;
-    assert_eq!(reviews("accepted").await, 2);
+    let proved = reviews("accepted").await;
+    assert!(proved >= 2, "{proved}");
 
     let taken = take(release, |right| right.what.ends_with("/tokenreviews")).await;
     scene.apply(LATER).await;
     scene.site.serves(dataplane, LATER).await;
     // What was proved a moment ago need not be proved again.
     connects_again().await;
-    assert_eq!(reviews("accepted").await, 2);
+    assert_eq!(reviews("accepted").await, proved);
 
     // At the end of its proof it comes with the next token, as after the kubelet has renewed the file.
     fs::write(&dataplane.token_file, next).expect("write a token");
@@ -229,7 +230,7 @@ async fn without_token_reviews_who_is_proved_stays_until_the_proof_ends() {
     scene.cannot_know(LAST).await;
     let (_, body) = dataplane.readiness().await.expect("it answers");
     assert!(body.contains("no table from a controller for"), "{body}");
-    assert_eq!(reviews("accepted").await, 2);
+    assert_eq!(reviews("accepted").await, proved);
 
     give_back(release, taken).await;
     scene.follows(true, RECOVERY).await;

@@ -84,7 +84,7 @@ impl Serving {
     /// Waits until some more new clients came, and sees that this host is still not served.
     pub async fn cannot_know(&self, name: &str) {
         let handshakes = self.traffic.handshakes();
-        wait::until("more handshakes", async || {
+        wait::until_limit("more handshakes", RECOVERY, async || {
             (self.traffic.handshakes() > handshakes + 10).then_some(())
         })
         .await;

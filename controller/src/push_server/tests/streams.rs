@@ -12,6 +12,7 @@ use tonic::Code;
 
 use super::super::Limits;
 use super::super::fake_api::{claims, token};
+use super::limits::large_certificates;
 use super::scene::{Dataplane, PATIENCE, Scene, backend_key, backends, limits, sent_keys, wait};
 
 /// How often an update of this kind had this outcome.
@@ -292,20 +293,19 @@ async fn stopping_ends_streams_and_then_the_server() {
 #[tokio::test]
 async fn who_reads_too_slowly_or_answers_too_late_is_left() {
     let scene = Scene::with(Limits {
-        part: Duration::from_millis(100),
-        farewell: Duration::from_millis(100),
+        part: Duration::from_millis(500),
         ..limits()
     });
     let scene = scene.await.lead().await;
-    let names = (0..40).map(|index| format!("s{index}")).collect::<Vec<_>>();
-    scene.publish(1, backends(names.iter().map(|name| (&**name, 20_000))));
-    let mut dataplane = scene.dataplane("uid-1").await;
+    // Many parts, and nobody reads.
+    scene.publish(1, large_certificates(10));
+    let mut dataplane = scene.reluctant_dataplane("uid-1").await;
     dataplane.welcome().await;
-    // Far more than fits into the buffers on the way; nobody reads.
     scene.metric(&ended("too_slow")).await;
 
     let scene = Scene::with(Limits {
         answer: Duration::from_millis(50),
+        farewell: PATIENCE,
         ..limits()
     });
     let scene = scene.await.lead().await;
