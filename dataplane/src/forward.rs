@@ -61,7 +61,9 @@ pub(crate) fn within(body: Body, limit: Duration) -> Body {
 }
 
 /// An answer's body whose failure is told one turn late: when a body fails, hyper drops what it has not sent yet, and the client of a
-/// backend that answers and breaks off at once would get a bare end instead of the status and the part that came.
+/// backend that answers and breaks off at once would get a bare end instead of the status and the part that came. The one turn is
+/// enough while the client's socket takes what is written; a client that reads slowly may still lose what hyper buffers for it
+/// (`Limits::head_bytes`) before the cut.
 pub(crate) fn sent_before_failure(body: Body) -> Body {
     let failure = None;
     SentBeforeFailure { body, failure }.boxed_unsync()
