@@ -5,7 +5,9 @@
 //! do so at once one wins, because every write carries the resourceVersion that it is based on. The others then read what it made.
 //! The `ConfigMap` is read before the Secret, so that an older bundle can never replace a newer one.
 //!
-//! To change the CA by hand, delete the Secret: a replica that runs makes a new CA, and the bundle holds the old one too.
+//! To change the CA by hand, delete the Secret: a replica that runs makes a new CA, and the bundle holds the old one too. A replica
+//! that has just started knows no CA; where a bundle shows that there was one, it leaves that to those that run for a while, because
+//! a CA that it makes by itself signs for nobody who has the old bundle.
 //!
 //! What to keep and what to renew is a pure function of the material and the time (`material`).
 
@@ -22,7 +24,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use rustls::ServerConfig;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -38,6 +40,9 @@ pub const BUNDLE_KEY: &str = "ca.crt";
 /// How often the Secret and the `ConfigMap` are looked at: two small reads a minute and replica, so that what somebody deleted is
 /// back before the next dataplane needs it.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// How long a replica that knows no CA waits for the Secret where there is a bundle already: one that knows it looks within
+/// [`LOOK_EVERY`], or tries again within 15 s, and writes.
+const SUCCESSION: Duration = Duration::from_secs(90);
 /// Waits after a failure. A conflict is one, and three replicas that start at once have them: the first wait is short.
 const RETRY: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(15)];
 
@@ -60,6 +65,8 @@ pub struct Authority {
     api: Api,
     /// What was read or written last. The CA that follows a Secret that was deleted or damaged stands beside it.
     held: Option<Material>,
+    /// Since when there is a bundle and no Secret to it, while nothing is held.
+    orphaned: Option<Instant>,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
 }
 
@@ -73,6 +80,10 @@ pub(crate) enum CaError {
         doing: &'static str,
         source: Failure,
     },
+    #[error(
+        "there is a bundle but no usable Secret of the CA; for {SUCCESSION:?} that is left to a replica that still has it"
+    )]
+    Orphaned,
     #[error(transparent)]
     Material(#[from] MaterialError),
 }
@@ -83,6 +94,7 @@ impl Authority {
         let authority = Self {
             api: Api::new(client, names),
             held: None,
+            orphaned: None,
             tls,
         };
         (authority, receiver)
@@ -130,25 +142,32 @@ impl Authority {
     pub(crate) async fn look(&mut self, now: Timestamp) -> Result<(), CaError> {
         let bundle = self.api.bundle().await?;
         let stored = self.api.material().await?;
-        let material = self.current(stored, now).await?;
+        let material = self.current(stored, bundle.as_ref(), now).await?;
         self.show(&material)?;
         let pem = material.bundle_pem();
         self.held = Some(material);
+        self.orphaned = None;
         self.publish(bundle, &pem).await
     }
 
     /// The material that holds from now on, written if it is not what was stored.
-    async fn current(&self, stored: Stored, now: Timestamp) -> Result<Material, CaError> {
+    async fn current(
+        &mut self,
+        stored: Stored,
+        bundle: Option<&ConfigMap>,
+        now: Timestamp,
+    ) -> Result<Material, CaError> {
         let (found, material) = match stored {
             Stored::Present(found, Ok(material)) => match Material::renew(Some(&material), now)? {
                 Some(renewed) => (Some(found), renewed),
                 None => return Ok(material),
             },
             Stored::Present(found, Err(Damaged(what))) => {
+                let material = self.anew(bundle, now)?;
                 tracing::error!(what, "the Secret of the CA is damaged and is written anew");
-                (Some(found), self.anew(now)?)
+                (Some(found), material)
             }
-            Stored::Absent => (None, self.anew(now)?),
+            Stored::Absent => (None, self.anew(bundle, now)?),
         };
         self.api.write_material(found, &material).await?;
         tracing::info!(
@@ -160,11 +179,19 @@ impl Authority {
 
     /// Somebody took the CA away: that is how a person asks for another one, so it is not put back. Whoever wrote first decides which;
     /// the others look again and take it.
-    fn anew(&self, now: Timestamp) -> Result<Material, CaError> {
-        Ok(match &self.held {
-            Some(held) => held.succeed(now)?,
-            None => Material::new(now)?,
-        })
+    fn anew(&mut self, bundle: Option<&ConfigMap>, now: Timestamp) -> Result<Material, CaError> {
+        if let Some(held) = &self.held {
+            return Ok(held.succeed(now)?);
+        }
+        let known = Material::new(now)?.beside(published(bundle).unwrap_or_default(), now);
+        // Nobody trusts a bundle that holds nothing.
+        if known.authorities() > 1 {
+            let since = self.orphaned.get_or_insert_with(Instant::now);
+            if since.elapsed() < SUCCESSION {
+                return Err(CaError::Orphaned);
+            }
+        }
+        Ok(known)
     }
 
     /// Gives the listener another certificate, if it is another one.
@@ -179,12 +206,15 @@ impl Authority {
     }
 
     async fn publish(&self, found: Option<ConfigMap>, pem: &str) -> Result<(), CaError> {
-        let published = found
-            .as_ref()
-            .and_then(|found| found.data.as_ref()?.get(BUNDLE_KEY));
-        if published.is_some_and(|published| published == pem) {
+        if published(found.as_ref()) == Some(pem) {
             return Ok(());
         }
         self.api.write_bundle(found, pem).await
     }
+}
+
+/// The bundle that dataplanes have.
+fn published(bundle: Option<&ConfigMap>) -> Option<&str> {
+    let text = bundle?.data.as_ref()?.get(BUNDLE_KEY)?;
+    Some(text)
 }

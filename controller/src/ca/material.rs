@@ -129,6 +129,23 @@ impl Material {
         Ok(next)
     }
 
+    /// This, and the authorities of a bundle whose keys nobody has any more: replicas that run may still show what they signed. What
+    /// has ended, or cannot be one of ours, is left out.
+    pub(super) fn beside(mut self, bundle: &str, now: Timestamp) -> Self {
+        // What is no certificate was written by somebody else.
+        let others =
+            CertificateDer::pem_slice_iter(bundle.as_bytes()).filter_map(std::result::Result::ok);
+        let ours = |one: &CertificateDer<'_>| {
+            let lasts = |(begins, ends): (Timestamp, Timestamp)| {
+                ends > now && ends.duration_since(begins) <= signed(CA_VALIDITY + BACKDATED)
+            };
+            validity(one).is_ok_and(lasts)
+        };
+        self.authorities.extend(others.filter(ours));
+        self.authorities.truncate(MAX_AUTHORITIES);
+        self
+    }
+
     fn newest(&self) -> &CertificateDer<'static> {
         // `read` and `new` leave none empty.
         &self.authorities[0]

@@ -128,16 +128,61 @@ async fn a_secret_that_is_deleted_or_damaged_makes_all_replicas_follow_one_new_c
     assert_eq!(bundle(&api), stored_authorities(&api));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_nobody_remembers_is_replaced_after_a_while_and_the_old_bundle_stays() {
+    let change: [&dyn Fn(&FakeApi); 2] = [
+        &|api| api.edit(SECRET, |secret| secret["data"] = Value::Null),
+        &|api| api.remove(SECRET),
+    ];
+    for change in change {
+        let api = FakeApi::new();
+        let now = Timestamp::now();
+        settle(&mut authority(&api), now).await;
+        let before = bundle(&api);
+        change(&api);
+        let mut replica = authority(&api);
+        let left = replica.look(now).await.unwrap_err();
+        assert!(matches!(left, CaError::Orphaned), "{left}");
+        sleep(LOOK_EVERY + RETRY[1]).await;
+        replica.look(now).await.unwrap_err();
+        assert_eq!(bundle(&api), before);
+        assert!(replica.tls.borrow().is_none());
+        sleep(RETRY[1]).await;
+        settle(&mut replica, now).await;
+        let after = bundle(&api);
+        assert!(after.ends_with(&before) && after != before);
+        assert_eq!(stored_authorities(&api), after);
+    }
+}
+
 #[tokio::test]
-async fn a_damaged_secret_that_nobody_remembers_is_replaced() {
+async fn a_replica_that_runs_goes_before_one_that_has_just_started() {
+    let api = FakeApi::new();
+    let now = Timestamp::now();
+    let mut running = authority(&api);
+    settle(&mut running, now).await;
+    let shown = running.held.clone().unwrap();
+    api.remove(SECRET);
+    let mut started = authority(&api);
+    started.look(now).await.unwrap_err();
+    settle(&mut running, now).await;
+    settle(&mut started, now).await;
+    // Both show what every dataplane trusts.
+    assert!(started.held.unwrap().same_server(&shown));
+}
+
+#[tokio::test]
+async fn a_bundle_without_a_certificate_is_none() {
     let api = FakeApi::new();
     let now = Timestamp::now();
     settle(&mut authority(&api), now).await;
-    let before = bundle(&api);
-    api.edit(SECRET, |secret| secret["data"] = Value::Null);
+    api.remove(SECRET);
+    api.edit(BUNDLE, |bundle| bundle["data"][BUNDLE_KEY] = "?".into());
     settle(&mut authority(&api), now).await;
-    assert_ne!(bundle(&api), before);
     assert_eq!(stored_authorities(&api), bundle(&api));
+    // One that has ended is none either.
+    api.remove(SECRET);
+    settle(&mut authority(&api), now + (24 * 800).hours()).await;
 }
 
 #[tokio::test]
