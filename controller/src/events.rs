@@ -4,7 +4,7 @@
 //! itself, or about the Lease of the controller where there is no object. At most [`MOST_AT_ONCE`] at a look; never one per change:
 //! of one trouble, whatever becomes of its words, there is at most one event in [`AGAIN`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ const MOST_AT_ONCE: usize = 10;
 /// Least time between two events of one trouble, when its words change or it ends and comes back: an API server whose errors alternate
 /// would otherwise be written to at every look.
 const AGAIN: Duration = Duration::from_mins(10);
+/// Most troubles that are remembered as told, a few hundred bytes each. What comes beyond them waits until some have ended; the log
+/// has all.
+const MOST_TOLD: usize = 1000;
 /// Longest wait for one answer.
 const REQUEST: Duration = Duration::from_secs(3);
 
@@ -176,14 +179,22 @@ struct Told(BTreeMap<String, (String, Instant)>);
 impl Told {
     /// What of this is to be told now. What ended is forgotten after a while: when it comes back then, it is worth telling again.
     fn news(&mut self, reports: Vec<Report>, now: Instant) -> Vec<Report> {
-        let lasts = |about: &String| reports.iter().any(|report| report.about == *about);
+        let lasting: BTreeSet<_> = reports.iter().map(|report| &report.about).collect();
         self.0
-            .retain(|about, (_, at)| lasts(about) || now < *at + AGAIN);
+            .retain(|about, (_, at)| lasting.contains(about) || now < *at + AGAIN);
         let is_news = |report: &Report| {
             let told = self.0.get(&report.about);
             told.is_none_or(|(note, at)| *note != report.note && *at + AGAIN <= now)
         };
-        reports.into_iter().filter(is_news).collect()
+        let mut room = MOST_TOLD.saturating_sub(self.0.len());
+        let mut has_room = |report: &Report| {
+            let known = self.0.contains_key(&report.about);
+            let fits = known || room > 0;
+            room -= usize::from(fits && !known);
+            fits
+        };
+        let news = reports.into_iter().filter(is_news);
+        news.filter(|report| has_room(report)).collect()
     }
 
     fn told(&mut self, report: Report, now: Instant) {
@@ -232,6 +243,28 @@ mod tests {
             }
         }
         assert_eq!(events, 6);
+    }
+
+    #[test]
+    fn many_troubles_are_all_told_in_time_up_to_the_limit() {
+        let start = Instant::now();
+        let mut told = Told::default();
+        let reports = |count: usize| {
+            let about = 0..count;
+            about
+                .map(|number| report(&format!("{number:05}"), "x"))
+                .collect::<Vec<_>>()
+        };
+        for news in told.news(reports(2 * MOST_TOLD), start) {
+            told.told(news, start);
+        }
+        assert_eq!(told.0.len(), MOST_TOLD);
+        assert!(told.news(reports(2 * MOST_TOLD), start).is_empty());
+        // Some ended, and the next have their turn.
+        let left = reports(2 * MOST_TOLD).split_off(MOST_TOLD / 2);
+        let news = told.news(left, start + AGAIN);
+        assert_eq!(news.len(), MOST_TOLD / 2);
+        assert_eq!(news[0].about, format!("{MOST_TOLD:05}"));
     }
 
     #[test]

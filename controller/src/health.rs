@@ -3,7 +3,9 @@
 //! Everybody tells here what became of the API server's answers. Not ready means that nothing was published yet, with the reasons;
 //! after that the controller stays ready, because dataplanes reach it through its Service and what it has is still the best there
 //! is. What is stale then is told beside it, with the error. A failure is logged when it begins and when it ends, never for each try.
-//! Names of objects stand in the log and in events only: whoever reaches the status port learns kinds and counts.
+//! The one exception is the class: who holds the Lease while another installation has the class serves nobody and is not ready.
+//! Names of users' objects stand in the log and in events only: whoever reaches the status port learns kinds and counts, and of
+//! another installation what is needed to end the conflict, its namespace, Lease and role.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,9 +18,6 @@ use crate::intake::Undecodable;
 use crate::metrics::Metrics;
 use crate::store::{ObjectKey, ObjectRef};
 use crate::watch::Event;
-
-/// Most lines of one sort in a list of troubles.
-const MAX_LISTED: usize = 10;
 
 /// Shared by all tasks.
 #[derive(Debug)]
@@ -178,14 +177,9 @@ impl Health {
         self.facts().lease = error;
     }
 
+    /// Who keeps this replica, which holds the Lease, from leading; who looks at the others logs it.
     pub(crate) fn class_held(&self, by: Option<String>) {
-        let mut facts = self.facts();
-        match (&facts.class_held, &by) {
-            (None, Some(by)) => tracing::error!(reason = by, "this installation does not lead"),
-            (Some(_), None) => tracing::info!("nobody else serves the class any more"),
-            (None, None) | (Some(_), Some(_)) => {}
-        }
-        facts.class_held = by;
+        self.facts().class_held = by;
     }
 
     pub(crate) fn statuses_written(&self) {
@@ -293,11 +287,12 @@ impl Health {
             (since.elapsed() >= lasting)
                 .then(|| Trouble::Unwatched(label.clone(), failure.to_string()))
         });
-        let undecodable = facts.undecodable.iter().take(MAX_LISTED);
+        let undecodable = facts.undecodable.iter();
         let undecodable =
             undecodable.map(|(object, why)| Trouble::Undecodable(object.clone(), why.clone()));
         let class_held = facts.class_held.iter().cloned().map(Trouble::ClassHeld);
-        unwatched.chain(undecodable).chain(class_held).collect()
+        // Objects last: there may be many, and what tells of them has its limits.
+        unwatched.chain(class_held).chain(undecodable).collect()
     }
 }
 

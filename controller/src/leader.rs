@@ -53,7 +53,6 @@ pub(crate) struct Elector {
     leases: Api<Lease>,
     name: String,
     identity: Identity,
-    claim: Claim,
     seen: Option<Seen>,
     /// Until then the holder of a Lease that was deleted may still lead.
     vacant_from: Option<Instant>,
@@ -83,7 +82,6 @@ impl Elector {
         client: &Client,
         lease: &ObjectName,
         identity: Identity,
-        claim: Claim,
         health: Arc<Health>,
     ) -> (Self, Standing, Opening) {
         let (held, held_receiver) = watch::channel(None);
@@ -93,7 +91,6 @@ impl Elector {
             leases: Api::namespaced(client.clone(), &lease.namespace),
             name: lease.name.clone(),
             identity,
-            claim,
             seen: None,
             vacant_from: None,
             uncertain: false,
@@ -240,12 +237,10 @@ impl Elector {
 
     async fn create(&self, mut lease: Lease) -> Result<Lease, LeaseError> {
         lease.metadata.name = Some(self.name.clone());
-        self.claim.note(&mut lease.metadata);
         ask(self.leases.create(&PostParams::default(), &lease)).await
     }
 
-    async fn write(&self, mut lease: Lease) -> Result<Lease, LeaseError> {
-        self.claim.note(&mut lease.metadata);
+    async fn write(&self, lease: Lease) -> Result<Lease, LeaseError> {
         let written = ask(self
             .leases
             .replace(&self.name, &PostParams::default(), &lease))
@@ -340,10 +335,9 @@ mod tests {
         };
         let metrics = Metrics::new(&mut Registry::default());
         let health = Arc::new(Health::new(std::iter::empty(), metrics));
-        let claim = Claim::new("ws-ingress".to_owned(), Vec::new());
         let identity = Identity::new(None);
         let client = FakeApi::new().client();
-        let (elector, standing, _) = Elector::new(&client, &lease, identity, claim, health);
+        let (elector, standing, _) = Elector::new(&client, &lease, identity, health);
         (elector, standing)
     }
 

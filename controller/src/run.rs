@@ -230,10 +230,10 @@ async fn start(args: Args) -> anyhow::Result<Running> {
         namespace: lease_namespace,
         name: lease_name,
     };
-    let claim = Claim::new(class.clone(), watch_namespaces);
-    let rivals = Rivals::new(client.clone(), lease.clone(), claim.clone());
+    let claim = Claim::new(&lease, class.clone(), watch_namespaces);
+    let rivals = Rivals::new(client.clone(), claim);
     let (elector, standing, opening) =
-        Elector::new(&client, &lease, identity.clone(), claim, health.clone());
+        Elector::new(&client, &lease, identity.clone(), health.clone());
     let status = listen("--status-address", status_address).await?;
     let push = listen("--push-address", push_address).await?;
     tracing::info!(status = %status.address, push = %push.address, %identity, "listening");

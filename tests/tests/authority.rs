@@ -5,7 +5,7 @@ use std::time::Duration;
 use tests::kubernetes::cluster::shared;
 use tests::kubernetes::controller::{Controller, authority_bundle};
 use tests::kubernetes::release::built;
-use tests::kubernetes::site::{RECOVERY, Site, leads, says};
+use tests::kubernetes::site::{RECOVERY, Site, TAKEOVER, leads, says};
 use tests::kubernetes::traffic::Traffic;
 use tests::wait;
 
@@ -14,9 +14,6 @@ const SECRET: &str = "secret/ws-ingress-push";
 
 /// The replicas look every minute.
 const NOTICED: Duration = Duration::from_secs(90);
-
-/// Longer than a Lease, as when a leader is killed.
-const TAKEOVER: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_deleted_secret_leads_to_one_new_ca_and_every_dataplane_finds_a_leader() {

@@ -1,21 +1,16 @@
-//! Two installations of one class: the second says so and touches nothing, until the first is gone; then it takes over all that the
-//! first left behind.
+//! Two installations of one class: the second says so and touches nothing, until the first is uninstalled; then it takes over all
+//! that the first left behind. What a tenant can write decides nothing about that.
 
-use std::time::Duration;
-
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::kubernetes::cluster::shared;
 use tests::kubernetes::controller::Controller;
 use tests::kubernetes::release::{Release, Scope, built};
-use tests::kubernetes::site::{RECOVERY, Site, counts, host};
+use tests::kubernetes::site::{RECOVERY, Site, TAKEOVER, counts, host, leads};
 use tests::manifests::{Rule, Tls, in_class, route};
 use tests::wait;
 
 const NAME: &str = "chat";
 const OTHER: &str = "other";
-
-/// The Lease of a killed one has to end, and the look at it comes every 10 s; two cores that also compile get 5 s more.
-const TAKEOVER: Duration = Duration::from_secs(35);
 
 /// A first installation that serves, and a controller of a second one with its class.
 struct Scene {
@@ -35,9 +30,9 @@ impl Scene {
         let first = site.leader("controller-0").await;
         let dataplane = site.dataplane("dataplane-0").await;
         site.serves_new(&dataplane, NAME).await;
-        let theirs = Release::install(&cluster, Scope::Cluster).await;
-        let flags = ["--class", site.release.class()];
-        let second = Controller::start(&theirs, "controller-0", &flags).await;
+        let class = site.release.class();
+        let theirs = Release::install_class(&cluster, Scope::Cluster, class).await;
+        let second = Controller::start(&theirs, "controller-0", &[]).await;
         let scene = Self {
             site,
             first,
@@ -127,18 +122,16 @@ async fn the_second_says_so_and_writes_nothing_until_the_first_has_ended() {
 
 /// What only the first owns must not come back for ever: a claim, above all, keeps a hostname from everybody else.
 #[tokio::test]
-async fn when_the_first_was_killed_the_second_takes_its_statuses_over() {
+async fn when_the_first_was_uninstalled_the_second_takes_its_statuses_over() {
     let Some(mut scene) = Scene::start().await else {
         return;
     };
     let since = scene.site.route(NAME).await["status"]["claims"][0]["since"].clone();
-    let next = Controller::start(
-        &scene.theirs,
-        "controller-1",
-        &["--class", scene.site.release.class()],
-    )
-    .await;
+    let next = Controller::start(&scene.theirs, "controller-1", &[]).await;
     std::mem::replace(&mut scene.first, next).kill().await;
+    let api = scene.theirs.cluster().api();
+    let (code, answer) = api.delete(&scene.site.release.mark_path()).await;
+    assert!(code.is_success(), "{code} {answer}");
     scene.second_leads().await;
     let route = scene.only_manager(NAME, &scene.theirs).await;
     assert_eq!(claimed(&route), [host(NAME)]);
@@ -151,6 +144,65 @@ async fn when_the_first_was_killed_the_second_takes_its_statuses_over() {
         (claimed(&route) == ["moved.example.com"]).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn installations_of_one_class_in_different_namespaces_lead_both() {
+    if !built() {
+        return;
+    }
+    let Some(cluster) = shared().await else {
+        return;
+    };
+    let [one, other] = [cluster.namespace().await, cluster.namespace().await];
+    let class = "shared-by-namespaces";
+    let mut controllers = Vec::new();
+    for namespace in [one, other] {
+        let scope = Scope::Namespaces(vec![namespace.name.clone()]);
+        let release = Release::install_class(&cluster, scope, class).await;
+        let controller = Controller::start(&release, "controller-0", &[]).await;
+        controllers.push((controller, release, namespace));
+    }
+    for (controller, _, _) in &controllers {
+        leads(controller).await;
+    }
+}
+
+/// What the owner of a namespace can make in it: an older Lease and a Role, both of which say what a mark says.
+#[tokio::test]
+async fn what_a_tenant_writes_takes_the_class_from_nobody() {
+    if !built() {
+        return;
+    }
+    let Some(cluster) = shared().await else {
+        return;
+    };
+    let tenant = cluster.namespace().await;
+    let class = tenant.name.clone();
+    let metadata = json!({
+        "name": "forged",
+        "labels": { "ws-ingress.dev/mark": "true", "ws-ingress.dev/lease": "controller" },
+        "annotations": {
+            "ws-ingress.dev/class": class,
+            "ws-ingress.dev/lease": format!("{class}/forged"),
+            "ws-ingress.dev/watch-namespaces": "",
+        },
+    });
+    let lease = json!({
+        "metadata": metadata,
+        "spec": { "holderIdentity": "tenant", "leaseDurationSeconds": 3600 },
+    });
+    let leases = tenant.collection("coordination.k8s.io/v1/leases");
+    cluster.api().create(&leases, &lease).await;
+    let role = json!({ "metadata": metadata, "rules": [] });
+    let roles = tenant.collection("rbac.authorization.k8s.io/v1/roles");
+    cluster.api().create(&roles, &role).await;
+
+    let release = Release::install_class(&cluster, Scope::Cluster, &class).await;
+    let site = Site::of_release(release).await;
+    let _leader = site.leader("controller-0").await;
+    let dataplane = site.dataplane("dataplane-0").await;
+    site.serves_new(&dataplane, NAME).await;
 }
 
 /// The usual route with another hostname.

@@ -6,7 +6,6 @@
 //! keeps the holder from hearing of it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -18,7 +17,7 @@ use tests::kubernetes::impostor::{Impostor, material};
 use tests::kubernetes::installed::ROUTES;
 use tests::kubernetes::release::built;
 use tests::kubernetes::request::Patch;
-use tests::kubernetes::site::{RECOVERY, Site, condition, counts, leads, says};
+use tests::kubernetes::site::{RECOVERY, Site, TAKEOVER, condition, counts, leads, says};
 use tests::kubernetes::traffic::Traffic;
 use tests::wait;
 
@@ -35,9 +34,6 @@ const REFUSED: &str = "only an earlier leader answers";
 
 /// How often the story of two leaders is tried: it has to happen within the 6 s that a Lease is proven for.
 const TRIES: usize = 4;
-
-/// Longest time until a holder that was stopped is followed by the other: 11 s, and some for a loaded machine.
-const TAKEOVER: Duration = Duration::from_secs(30);
 
 /// Two controllers, the first with a network of its own to the API server, and a dataplane with clients.
 struct Scene {

@@ -52,7 +52,7 @@ create events.k8s.io/events log events cannot be written
 /// The same of the others, for a watched namespace or the whole cluster. `{in}` names the namespace where there is one.
 const WATCH: &str = "
 create authentication.k8s.io/tokenreviews log tokens cannot be reviewed, dataplanes cannot connect
-list coordination.k8s.io/leases log whether another installation serves this class cannot be seen
+list rbac.authorization.k8s.io/clusterroles log whether another installation serves this class cannot be seen
 list ws-ingress.dev/websocketroutes /readyz WebSocketRoute{in}: not listed yet: 403
 watch ws-ingress.dev/websocketroutes /readyz warning: WebSocketRoute{in}: stale
 patch ws-ingress.dev/websocketroutes/status /readyz warning: statuses: 403

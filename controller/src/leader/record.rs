@@ -88,15 +88,6 @@ impl Seen {
             .filter(|holder| !holder.is_empty())
     }
 
-    pub(super) fn is_held(&self) -> bool {
-        self.holder().is_some()
-    }
-
-    /// Whether both are the same Lease, and its holder has written nothing in between.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.uid == other.uid && self.lease.spec == other.lease.spec
-    }
-
     /// When nobody holds it any more, unless it changes.
     pub(super) fn expires(&self) -> Instant {
         let seconds = self.spec().lease_duration_seconds;

@@ -25,8 +25,6 @@ use crate::push_server::Encoded;
 /// an API server that gives none takes all of it. Then it is better to lead with what there is than to leave the class without
 /// anybody: dataplanes without a table would wait.
 const FRESH_WITHIN: Duration = Duration::from_secs(10);
-/// How soon to look again whether an older Lease is renewed.
-const UNSURE: Duration = Duration::from_secs(1);
 /// How often to look for others with our class, and whether those that there were are gone: one small list.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -81,32 +79,20 @@ impl Terms {
             }
             *fresh = Some(term.clone());
         }
-        let mut failing = false;
         loop {
-            let looked = self.rivals.look().await;
-            if let Err(error) = &looked
-                && !failing
-            {
-                tracing::warn!(%error, "whether another installation serves this class cannot be seen");
-            }
-            failing = looked.is_err();
-            let pause = match looked {
-                Ok(Verdict::Held(text)) => {
+            match self.rivals.look().await {
+                Verdict::Held(text) => {
                     self.opening.close();
                     self.health.class_held(Some(text));
-                    LOOK_EVERY
                 }
-                Ok(Verdict::Unsure) => UNSURE,
-                // What cannot be seen is no evidence.
-                Ok(Verdict::Free) | Err(_) => {
+                Verdict::Free => {
                     self.health.class_held(None);
                     if self.opening.open(term) {
                         tracing::info!("this replica leads");
                     }
-                    LOOK_EVERY
                 }
-            };
-            sleep(pause).await;
+            }
+            sleep(LOOK_EVERY).await;
         }
     }
 }

@@ -69,9 +69,7 @@ impl Controller {
                 "--dataplane-service",
                 &format!("{namespace}/{DATAPLANE_SERVICE}"),
             ]);
-        if !flags.contains(&"--class") {
-            command.args(["--class", release.class()]);
-        }
+        command.args(["--class", release.class()]);
         if let Scope::Namespaces(watched) = &release.scope {
             for name in watched {
                 command.args(["--watch-namespace", name]);

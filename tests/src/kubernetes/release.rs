@@ -28,9 +28,10 @@ pub enum Scope {
     Namespaces(Vec<String>),
 }
 
-/// An installation. Its class is the name of its namespace, so that several share an API server without noticing.
+/// An installation.
 pub struct Release {
     pub namespace: Namespace,
+    class: String,
     pub scope: Scope,
     /// What a test took from the controller, on purpose.
     taken: Mutex<Vec<Right>>,
@@ -58,11 +59,23 @@ pub fn built() -> bool {
 }
 
 impl Release {
-    /// All its objects; the processes come from [`super::controller`] and [`super::dataplane`].
+    /// All its objects; the processes come from [`super::controller`] and [`super::dataplane`]. Its class is the name of its
+    /// namespace, so that several share an API server without noticing.
     pub async fn install(cluster: &Arc<Cluster>, scope: Scope) -> Self {
         let namespace = cluster.namespace().await;
+        let class = namespace.name.clone();
+        Self::install_in(namespace, scope, class).await
+    }
+
+    /// The same with this class.
+    pub async fn install_class(cluster: &Arc<Cluster>, scope: Scope, class: &str) -> Self {
+        Self::install_in(cluster.namespace().await, scope, class.to_owned()).await
+    }
+
+    async fn install_in(namespace: Namespace, scope: Scope, class: String) -> Self {
         let release = Self {
             namespace,
+            class,
             scope,
             taken: Mutex::default(),
         };
@@ -79,7 +92,7 @@ impl Release {
             Scope::Cluster => &[][..],
             Scope::Namespaces(watched) => watched,
         };
-        let values = json!({ "watchNamespaces": watched });
+        let values = json!({ "className": self.class, "watchNamespaces": watched });
         let mut objects = helm.render_in(&self.namespace.name, &values).await.0;
         objects.retain(|object| {
             let kind = object["kind"].as_str().unwrap_or_default();
@@ -116,7 +129,13 @@ impl Release {
 
     /// The class that its routes name.
     pub fn class(&self) -> &str {
-        &self.namespace.name
+        &self.class
+    }
+
+    /// The `ClusterRole` that marks the class as its own.
+    pub fn mark_path(&self) -> String {
+        let name = &self.namespace.name;
+        format!("/apis/rbac.authorization.k8s.io/v1/clusterroles/{name}-ws-ingress-review")
     }
 
     /// Makes a pod object of the controller.

@@ -26,6 +26,11 @@ use crate::wait;
 /// every 10 s and may meet a replica that does not lead, or one that does not answer for 5 s, before the one that does.
 pub const RECOVERY: Duration = Duration::from_secs(45);
 
+/// Longest time until a replica leads after another was killed, or after another installation gave up the class: a Lease ends after
+/// 11 s and the lists of a new term may take 10 s, and what another installation does is looked at every 10 s. The rest is for a
+/// loaded machine.
+pub const TAKEOVER: Duration = Duration::from_secs(35);
+
 /// What serves. The controllers and dataplanes are the test's own.
 pub struct Site {
     pub release: Release,
@@ -43,8 +48,13 @@ pub fn host(name: &str) -> String {
 
 impl Site {
     pub async fn install(cluster: &Arc<Cluster>) -> Self {
-        let release = Release::install(cluster, Scope::Cluster).await;
-        Self::of(release, cluster.namespace().await).await
+        Self::of_release(Release::install(cluster, Scope::Cluster).await).await
+    }
+
+    /// Of this installation.
+    pub async fn of_release(release: Release) -> Self {
+        let namespace = release.cluster().namespace().await;
+        Self::of(release, namespace).await
     }
 
     /// With a controller that watches only the namespace of the site and this one.

@@ -28,7 +28,7 @@ use crate::args::ObjectName;
 use crate::ca::Material;
 use crate::delivery::Deliveries;
 use crate::health::Health;
-use crate::leader::{Claim, Elector, Identity, Leadership, Standing};
+use crate::leader::{Elector, Identity, Leadership, Standing};
 use crate::metrics::Metrics;
 use crate::output::Output;
 use crate::token::{ServiceAccount, Tokens};
@@ -82,9 +82,8 @@ impl Scene {
             namespace: NAMESPACE.into(),
             name: "lease".into(),
         };
-        let claim = Claim::new("ws-ingress".to_owned(), Vec::new());
         let (elector, standing, opening) =
-            Elector::new(&api.client(), &lease, identity, claim, health.clone());
+            Elector::new(&api.client(), &lease, identity, health.clone());
         let (outputs, outputs_receiver) = watch::channel(None);
         let (deliveries_sender, deliveries) = watch::channel(Arc::default());
         let inputs = Inputs {
