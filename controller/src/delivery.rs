@@ -22,7 +22,7 @@ pub struct Delivery {
     /// What of it was not sent as it is, and why.
     pub left_out: Arc<BTreeMap<ResourceKey, OverLimit>>,
     /// What of it the pod does not serve as it was sent, with the reason as text for people.
-    pub rejected: BTreeMap<ResourceKey, String>,
+    pub rejected: Arc<BTreeMap<ResourceKey, String>>,
     /// Whether `rejected` is all. If not, none of the resources may be taken for served.
     pub complete: bool,
 }

@@ -121,13 +121,13 @@ fn judge_route(key: &RouteKey, memory: &mut Memory, facts: Facts<'_>) -> Conditi
         let text = "No pod of the dataplane is ready; see its Deployment";
         return condition(False, ConditionReason::NoResources, text);
     }
-    let answers = || pods.iter().map(|pod| (pod, facts.deliveries.get(pod)));
-    let left_out = left_out(key, route, answers());
+    let answers = || pods.iter().map(|pod| facts.deliveries.get(pod));
+    let left_out = left_out(key, route, answers().flatten());
     if !left_out.is_empty() {
         memory.taken = false;
         return condition(False, ConditionReason::OverLimit, &name_some(&left_out));
     }
-    let rejections = rejections(key, route, answers());
+    let rejections = rejections(key, route, answers().flatten());
     if !rejections.is_empty() {
         memory.taken = false;
         return condition(
@@ -137,7 +137,7 @@ fn judge_route(key: &RouteKey, memory: &mut Memory, facts: Facts<'_>) -> Conditi
         );
     }
     let took = |delivery: &Delivery| delivery.complete && delivery.sequence >= memory.sequence;
-    if answers().all(|(_, delivery)| delivery.is_some_and(took)) {
+    if answers().all(|delivery| delivery.is_some_and(took)) {
         memory.taken = true;
     }
     if memory.taken {
@@ -151,20 +151,11 @@ fn judge_route(key: &RouteKey, memory: &mut Memory, facts: Facts<'_>) -> Conditi
 fn left_out<'a>(
     key: &RouteKey,
     route: &Route,
-    answers: impl Iterator<Item = (&'a Arc<str>, Option<&'a Delivery>)>,
+    answers: impl Iterator<Item = &'a Delivery>,
 ) -> BTreeSet<String> {
-    let left_out = answers.filter_map(|(_, delivery)| Some(&*delivery?.left_out));
-    let left_out = left_out.filter(|left_out| !left_out.is_empty());
-    let left_out = left_out.collect::<Vec<_>>();
-    if left_out.is_empty() {
-        return BTreeSet::new();
-    }
-    let parts = parts(key, route);
-    let found = left_out.iter().flat_map(|left_out| {
-        let found = parts.iter().map(|part| (part, left_out.get(part)));
-        found.filter_map(|(part, why)| Some(format!("{part} {}", why?)))
-    });
-    found.collect()
+    find(key, route, answers.map(|delivery| &*delivery.left_out))
+        .map(|(part, why)| format!("{part} {why}"))
+        .collect()
 }
 
 /// What the pods reject of a route and of what it refers to, without the pods' names: a rolling update would rewrite the message
@@ -172,16 +163,30 @@ fn left_out<'a>(
 fn rejections<'a>(
     key: &RouteKey,
     route: &Route,
-    answers: impl Iterator<Item = (&'a Arc<str>, Option<&'a Delivery>)>,
+    answers: impl Iterator<Item = &'a Delivery>,
 ) -> BTreeSet<String> {
-    let parts = parts(key, route);
-    let rejected = answers
-        .filter_map(|(_, delivery)| delivery)
-        .flat_map(|delivery| &delivery.rejected);
-    rejected
-        .filter(|(key, _)| parts.contains(key))
-        .map(|(key, reason)| format!("{key}: {reason}"))
+    find(key, route, answers.map(|delivery| &*delivery.rejected))
+        .map(|(part, reason)| format!("{part}: {reason}"))
         .collect()
+}
+
+/// What is told of a route's parts. Each part is looked up, because what pods tell may be as long as all routes together.
+fn find<'a, T: 'a>(
+    key: &RouteKey,
+    route: &Route,
+    told: impl Iterator<Item = &'a BTreeMap<ResourceKey, T>>,
+) -> impl Iterator<Item = (&'a ResourceKey, &'a T)> {
+    let told = told.filter(|told| !told.is_empty()).collect::<Vec<_>>();
+    let parts = if told.is_empty() {
+        BTreeSet::new()
+    } else {
+        parts(key, route)
+    };
+    let told = move |part: ResourceKey| {
+        let told = told.iter().filter_map(|told| told.get_key_value(&part));
+        told.collect::<Vec<_>>()
+    };
+    parts.into_iter().flat_map(told)
 }
 
 /// The route and everything that it refers to.

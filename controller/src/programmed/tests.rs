@@ -109,7 +109,7 @@ impl Scene {
         let delivery = Delivery {
             sequence,
             left_out: Arc::default(),
-            rejected: rejected.collect(),
+            rejected: Arc::new(rejected.collect()),
             complete,
         };
         self.deliveries.insert(pod.into(), delivery);

@@ -203,7 +203,7 @@ mod tests {
         Delivery {
             sequence,
             left_out: Arc::default(),
-            rejected: std::collections::BTreeMap::new(),
+            rejected: Arc::default(),
             complete: true,
         }
     }

@@ -5,13 +5,15 @@
 //! there are, and the controller takes nothing for served that it cannot tell apart.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use prost::Message;
 use route_table::{Rejected, ResourceKey};
 
 use crate::key::{key_text, parse_key};
 use crate::{
-    Held, MAX_KEY_BYTES, MAX_MESSAGE_BYTES, MAX_REASON_BYTES, Refused, Version, clean, wire,
+    Held, MAX_KEY_BYTES, MAX_MESSAGE_BYTES, MAX_REASON_BYTES, MAX_RESOURCES, Refused, Version,
+    clean, wire,
 };
 
 /// What a dataplane answered.
@@ -20,7 +22,7 @@ pub enum Verdict {
     /// The set is applied, but for these.
     Applied {
         version: Version,
-        rejected: BTreeMap<ResourceKey, String>,
+        rejected: Arc<BTreeMap<ResourceKey, String>>,
         /// Whether `rejected` is all; if not, no resource may be taken for served.
         complete: bool,
     },
@@ -79,23 +81,25 @@ pub fn nack(version: &[u8], refused: &Refused) -> wire::Nack {
 }
 
 impl Verdict {
-    /// Reads an Ack. Texts are made fit for a condition; a key that names no resource is dropped, since no route owns it.
+    /// Reads an Ack. Texts are made fit for a condition; a key that names no resource is dropped, since no route owns it. Of more
+    /// entries than a set has resources, [`MAX_RESOURCES`] are kept: a message has room for many times as many short ones.
     pub fn from_ack(ack: wire::Ack) -> Result<Self, BadAnswer> {
         let wire::Ack {
             version,
             rejected,
             rejected_total,
         } = ack;
-        let complete = rejected.len() as u64 >= rejected_total;
+        let complete = rejected.len() as u64 >= rejected_total && rejected.len() <= MAX_RESOURCES;
         let readable = rejected
             .into_iter()
+            .take(MAX_RESOURCES)
             .filter(|rejected| rejected.key.len() <= MAX_KEY_BYTES)
             .filter_map(|wire::Rejected { key, reason }| {
                 Some((parse_key(&key)?, clean(&reason, MAX_REASON_BYTES)))
             });
         Ok(Self::Applied {
             version: Version::from_bytes(&version).ok_or(BadAnswer::Version)?,
-            rejected: readable.collect(),
+            rejected: Arc::new(readable.collect()),
             complete,
         })
     }
@@ -165,6 +169,31 @@ mod tests {
             panic!("not an Ack");
         };
         assert!(!complete);
+    }
+
+    #[test]
+    fn of_an_ack_that_rejects_more_than_a_set_holds_no_more_is_kept() {
+        let of = |count: usize| {
+            let rejected = (0..count).map(|index| wire::Rejected {
+                key: format!("route/default/r{index}"),
+                reason: String::new(),
+            });
+            let ack = wire::Ack {
+                version: Version::of([]).to_bytes(),
+                rejected: rejected.collect(),
+                rejected_total: count as u64,
+            };
+            match Verdict::from_ack(ack).unwrap() {
+                Verdict::Applied {
+                    version: _,
+                    rejected,
+                    complete,
+                } => (rejected.len(), complete),
+                Verdict::Refused { .. } => panic!("not an Ack"),
+            }
+        };
+        assert_eq!(of(MAX_RESOURCES), (MAX_RESOURCES, true));
+        assert_eq!(of(MAX_RESOURCES + 1), (MAX_RESOURCES, false));
     }
 
     #[test]
