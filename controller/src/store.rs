@@ -198,9 +198,15 @@ impl Snapshot {
         self.slices.iter().map(|(key, slice)| (key, &**slice))
     }
 
-    /// All grants, by namespace and name.
-    pub fn grants(&self) -> impl Iterator<Item = (&ObjectKey, &GrantSpec)> {
-        self.grants.iter().map(|(key, grant)| (key, &**grant))
+    /// The grants of one namespace, by name. The others are not looked at: there is a question for every foreign reference.
+    pub fn grants<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a GrantSpec> {
+        let first = ObjectKey {
+            namespace: namespace.into(),
+            name: "".into(),
+        };
+        let grants = self.grants.range(first..);
+        let grants = grants.take_while(move |(key, _)| *key.namespace == *namespace);
+        grants.map(|(_, grant)| &**grant)
     }
 }
 

@@ -72,10 +72,7 @@ fn is_granted(
     namespace: &str,
     name: &str,
 ) -> bool {
-    let mut grants = snapshot
-        .grants()
-        .filter(|(key, _)| *key.namespace == *namespace);
-    grants.any(|(_, grant)| {
+    snapshot.grants(namespace).any(|grant| {
         let mut froms = grant.from.iter();
         let mut tos = grant.to.iter();
         froms.any(|by| {
