@@ -3,7 +3,7 @@
 //! In: drafts, for the Service ports that they refer to. Out: a backend for each that is found and served, and findings. Slices
 //! are joined by their Service label and the *name* of the port, never by its number: a named target port may differ from pod to
 //! pod. Ready endpoints take new connections; terminating ones that still serve keep theirs; the rest are left out, and so are
-//! addresses that no route may reach (`addresses`).
+//! addresses that no route may reach (`addresses`). Of more endpoints than a backend may have, the first by address serve.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{self, EndpointSlice};
-use route_table::{Backend, BackendKey, Endpoint, EndpointState};
+use route_table::{Backend, BackendKey, Endpoint, EndpointState, MAX_ENDPOINTS};
 
 use super::addresses::{OffLimits, Refused};
 use super::draft::Draft;
@@ -44,6 +44,35 @@ pub(super) struct Backends {
     pub(super) resources: BTreeMap<BackendKey, Arc<Backend>>,
     /// Every Service whose slices matter: those that a route names, whether they are there or not, and our own.
     pub(super) named: BTreeSet<ObjectKey>,
+}
+
+/// The endpoints of one backend while they are collected: never more than it may have, the first by address. Which these are does
+/// not depend on the order in which they come.
+#[derive(Debug, Default)]
+struct Endpoints {
+    states: BTreeMap<SocketAddr, EndpointState>,
+    /// Whether some were left out.
+    is_over: bool,
+}
+
+impl Endpoints {
+    /// An address may be in two slices while one is filled from the other; then it is Ready if it is so in one of them.
+    fn add(&mut self, address: SocketAddr, state: EndpointState) {
+        let known = self.states.entry(address).or_insert(state);
+        *known = state.min(*known);
+        if self.states.len() > MAX_ENDPOINTS {
+            self.states.pop_last();
+            self.is_over = true;
+        }
+    }
+
+    fn into_backend(self) -> Backend {
+        let states = self.states.into_iter();
+        let endpoints = states.map(|(address, state)| Endpoint { address, state });
+        Backend {
+            endpoints: endpoints.collect(),
+        }
+    }
 }
 
 /// Slices by namespace and Service.
@@ -135,19 +164,23 @@ fn resolve_backend(
     let slices = slices.get(&(&*key.namespace, &*key.service));
     let slices = slices.unwrap_or(&none);
     let family = family(service, slices);
-    let mut endpoints = Vec::new();
+    let mut endpoints = Endpoints::default();
     let mut refused = Refused::default();
     for slice in slices.iter().filter(|slice| slice.address_type == family) {
         collect(slice, port, off_limits, &mut endpoints, &mut refused);
     }
-    // An address may be in two slices while one is filled from the other; Ready sorts first and stays.
-    endpoints.sort();
-    endpoints.dedup_by_key(|endpoint| endpoint.address);
-    let backend = Backend { endpoints };
+    let is_over = endpoints.is_over;
+    let backend = endpoints.into_backend();
     let refused = refused.describe(key).into_iter();
     let mut problems = refused
         .map(|text| (Reason::EndpointRefused, text))
         .collect::<Vec<_>>();
+    if is_over {
+        let text = format!(
+            "Service {key} has more than {MAX_ENDPOINTS} endpoints, and only the first {MAX_ENDPOINTS} by address serve; spread its pods over several Services, and name each in backendRefs"
+        );
+        problems.push((Reason::TooManyEndpoints, text));
+    }
     if backend.ready().next().is_none() {
         let text = format!(
             "Service {key} has no ready endpoint; clients get 503 until a pod behind it is ready"
@@ -226,7 +259,7 @@ fn collect(
     slice: &EndpointSlice,
     port: &ServicePort,
     off_limits: &OffLimits<'_>,
-    endpoints: &mut Vec<Endpoint>,
+    endpoints: &mut Endpoints,
     refused: &mut Refused,
 ) {
     let name = port.name.as_deref().unwrap_or_default();
@@ -246,14 +279,18 @@ fn collect(
         let Some(state) = state(endpoint) else {
             continue;
         };
-        for text in &endpoint.addresses {
-            match off_limits.judge(text) {
-                Ok(ip) => endpoints.extend(numbers.iter().map(|number| Endpoint {
-                    address: SocketAddr::new(ip, *number),
-                    state,
-                })),
-                Err(refusal) => refused.add(refusal, text),
+        // "No semantics are defined for additional addresses beyond the first, and kube-proxy does not look at them" (the API
+        // reference of EndpointSlice, endpoints[].addresses).
+        let Some(text) = endpoint.addresses.first() else {
+            continue;
+        };
+        match off_limits.judge(text) {
+            Ok(ip) => {
+                for number in &numbers {
+                    endpoints.add(SocketAddr::new(ip, *number), state);
+                }
             }
+            Err(refusal) => refused.add(refusal, text),
         }
     }
 }
@@ -276,3 +313,6 @@ fn state(endpoint: &v1::Endpoint) -> Option<EndpointState> {
         (true, _, false) | (false, false, _) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

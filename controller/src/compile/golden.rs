@@ -99,7 +99,11 @@ fn every_reason_occurs_in_some_case() {
     let seen = findings
         .map(|finding| finding.reason)
         .collect::<BTreeSet<_>>();
-    assert_eq!(seen, BTreeSet::from(Reason::ALL));
+    // It takes 10,000 endpoints; `backends/tests.rs` makes them.
+    let elsewhere = [Reason::TooManyEndpoints];
+    let expected = Reason::ALL.into_iter();
+    let expected = expected.filter(|reason| !elsewhere.contains(reason));
+    assert_eq!(seen, expected.collect::<BTreeSet<_>>());
 }
 
 #[test]

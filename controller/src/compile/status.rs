@@ -48,6 +48,8 @@ pub enum Reason {
     EndpointRefused,
     /// The Secret was not read yet.
     CertificateNotYetRead,
+    /// The Service has more endpoints than a backend may have; the first of them serve.
+    TooManyEndpoints,
     /// Nothing takes new connections. The reference itself is fine.
     NoReadyEndpoints,
 }
@@ -84,7 +86,7 @@ pub struct Condition {
 
 impl Reason {
     /// Every reason, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::UnsupportedValue,
         Self::HostnameConflict,
         Self::TlsConflict,
@@ -100,6 +102,7 @@ impl Reason {
         Self::UnsupportedProtocol,
         Self::EndpointRefused,
         Self::CertificateNotYetRead,
+        Self::TooManyEndpoints,
         Self::NoReadyEndpoints,
     ];
 
@@ -121,6 +124,7 @@ impl Reason {
             Self::UnsupportedProtocol => "UnsupportedProtocol",
             Self::EndpointRefused => "EndpointRefused",
             Self::CertificateNotYetRead => "CertificateNotYetRead",
+            Self::TooManyEndpoints => "TooManyEndpoints",
             Self::NoReadyEndpoints => "NoReadyEndpoints",
         }
     }
@@ -147,7 +151,9 @@ impl Reason {
             Self::UnsupportedProtocol => (ResolvedRefs, False, To::UnsupportedProtocol),
             Self::EndpointRefused => (ResolvedRefs, False, To::EndpointNotPermitted),
             Self::CertificateNotYetRead => (ResolvedRefs, Unknown, To::Pending),
-            Self::NoReadyEndpoints => (ResolvedRefs, True, To::ResolvedRefs),
+            Self::TooManyEndpoints | Self::NoReadyEndpoints => {
+                (ResolvedRefs, True, To::ResolvedRefs)
+            }
         }
     }
 }
