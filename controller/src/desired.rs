@@ -77,6 +77,33 @@ impl Desired {
             || addresses.is_some_and(|addresses| *addresses != status.addresses)
     }
 
+    /// For a merge patch (RFC 7386): what stands there as ours and must not, taken away; nothing if there is no such thing. An apply
+    /// would remove it only if nobody else owns it, and whoever may write a route may make anybody its owner: `managedFields` is
+    /// metadata. A claim that stayed would win its hostname back whenever the route lists it again. It holds for the version that was
+    /// observed and for no other, so what stands afterwards is known.
+    pub(crate) fn removal(&self, observed: &Observed) -> Option<Value> {
+        let wanted = |claim: &&HostnameClaim| holds(&self.claims, claim);
+        let standing = &observed.status;
+        let claims = standing.claims.iter().filter(wanted).collect::<Vec<_>>();
+        let mut status = serde_json::Map::new();
+        if claims.len() < standing.claims.len() {
+            let claims = (!claims.is_empty()).then_some(claims);
+            status.insert("claims".to_owned(), json!(claims));
+        }
+        // The list is atomic, so that only none at all leaves what was there.
+        let none = self.addresses.as_ref().is_some_and(Vec::is_empty);
+        if none && !standing.addresses.is_empty() {
+            status.insert("addresses".to_owned(), Value::Null);
+        }
+        let version = observed.version.to_string();
+        (!status.is_empty()).then(|| {
+            json!({
+                "metadata": { "uid": &*observed.uid, "resourceVersion": version },
+                "status": status,
+            })
+        })
+    }
+
     /// For server-side apply: everything that is ours, so that what we do not want any more goes. It holds for the version that was
     /// observed and for no other: a write that was on its way for long must not replace what was written meanwhile.
     pub(crate) fn patch(&self, key: &RouteKey, observed: &Observed, now: Timestamp) -> Value {
@@ -140,10 +167,11 @@ fn find<'a>(conditions: &'a [v1::Condition], wanted: &Condition) -> Option<&'a v
 
 /// Whether the same hostnames are claimed; the order is the API server's.
 fn same_claims(a: &[HostnameClaim], b: &[HostnameClaim]) -> bool {
-    let holds = |claims: &[HostnameClaim], claim: &HostnameClaim| {
-        claims.iter().any(|other| other.hostname == claim.hostname)
-    };
     a.len() == b.len() && a.iter().all(|claim| holds(b, claim))
+}
+
+fn holds(claims: &[HostnameClaim], claim: &HostnameClaim) -> bool {
+    claims.iter().any(|other| other.hostname == claim.hostname)
 }
 
 #[cfg(test)]
@@ -283,6 +311,32 @@ mod tests {
             .claims;
         let since = claims.iter().map(|claim| claim.since.0).collect::<Vec<_>>();
         assert_eq!(since, [time(EARLIER), time(NOW)]);
+    }
+
+    #[test]
+    fn only_what_is_not_wanted_is_removed_and_only_of_the_version_that_was_observed() {
+        let both = desired(ConditionStatus::True, &["a.example.com", "b.example.com"]);
+        let standing = after(&both.patch(&key(), &nothing(), time(EARLIER)));
+        assert_eq!(both.removal(&standing), None);
+        assert_eq!(both.removal(&nothing()), None);
+        let metadata = json!({ "uid": "u", "resourceVersion": "1" });
+        let one = desired(ConditionStatus::True, &["b.example.com"]);
+        let kept = json!([{ "hostname": "b.example.com", "since": NOW }]);
+        assert_eq!(
+            one.removal(&standing),
+            Some(json!({ "metadata": metadata, "status": { "claims": kept } }))
+        );
+        let none = desired(ConditionStatus::True, &[]);
+        assert_eq!(
+            none.removal(&standing),
+            Some(json!({ "metadata": metadata, "status": { "claims": null } }))
+        );
+        let mut nowhere = both.clone();
+        nowhere.addresses = Some(Vec::new());
+        assert_eq!(
+            nowhere.removal(&standing),
+            Some(json!({ "metadata": metadata, "status": { "addresses": null } }))
+        );
     }
 
     #[test]

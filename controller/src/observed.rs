@@ -6,6 +6,7 @@
 //! from a backup counts from there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use route_table::RouteKey;
 use tokio::sync::watch;
@@ -13,8 +14,8 @@ use tokio::sync::watch;
 use crate::decode::Observed;
 use crate::store::ObjectKey;
 
-/// By route.
-pub(crate) type ObservedStatuses = BTreeMap<RouteKey, Observed>;
+/// By route; a copy of all of them is cheap.
+pub(crate) type ObservedStatuses = BTreeMap<RouteKey, Arc<Observed>>;
 
 /// Both write; a receiver wakes up when a status became another one.
 #[derive(Debug, Clone)]
@@ -54,13 +55,13 @@ impl ObservedSender {
         is_newer: impl FnOnce(Option<&Observed>, &Observed) -> bool,
     ) {
         self.0.send_if_modified(|all| {
-            let known = all.get(&route_key(key));
+            let known = all.get(&route_key(key)).map(|known| &**known);
             if !is_newer(known, &seen) {
                 return false;
             }
             let changed =
                 known.is_none_or(|known| known.status != seen.status || known.uid != seen.uid);
-            all.insert(route_key(key), seen);
+            all.insert(route_key(key), Arc::new(seen));
             changed
         });
     }

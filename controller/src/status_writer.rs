@@ -5,10 +5,11 @@
 //! route that is gone, or another one of its name, is left alone. When we begin to lead, everything is written again.
 
 mod former;
+mod plan;
 mod turn;
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::mem;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,23 +19,23 @@ use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use route_table::RouteKey;
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::compile::Reason;
 use crate::decode::{Observed, observed, typed};
 use crate::delivery::Deliveries;
-use crate::desired::{Desired, is_recorded_programmed};
+use crate::desired::Desired;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::health::Health;
 use crate::leader::{Leadership, Standing};
 use crate::observed::{ObservedSender, ObservedStatuses};
 use crate::output::Output;
-use crate::programmed::{Facts, Generation, Programmed};
 use crate::store::ObjectKey;
 use former::former_managers;
+use plan::Plan;
 use turn::Turn;
 
 /// Least time between two writes: 10,000 routes take 100 s, and an API server has far more than 100 small writes a second.
@@ -68,84 +69,6 @@ pub(crate) struct StatusWriter {
     backoff: Backoff,
     /// No write before.
     not_before: Instant,
-}
-
-/// What to write. It begins anew with every term.
-#[derive(Debug, Default)]
-struct Plan {
-    programmed: Programmed,
-    /// What was written in this term, and the version that the route had then.
-    sent: BTreeMap<RouteKey, (Arc<Desired>, u64)>,
-    pending: BTreeMap<RouteKey, Arc<Desired>>,
-    /// The last one written: every route gets its turn, however often the first ones change.
-    last: Option<RouteKey>,
-}
-
-impl Plan {
-    /// Compares everything.
-    fn compare(
-        &mut self,
-        output: &Output,
-        deliveries: &Deliveries,
-        fleet: &Fleet,
-        observed: &ObservedStatuses,
-    ) {
-        let standing = |key: &RouteKey, uid: &Arc<str>| {
-            observed.get(key).filter(|observed| observed.uid == *uid)
-        };
-        let generations = output.statuses.iter().map(|(key, report)| {
-            let generation = report.status.observed_generation;
-            let observed = standing(key, &report.uid);
-            Generation {
-                key,
-                uid: &report.uid,
-                generation,
-                recorded: observed
-                    .is_some_and(|observed| is_recorded_programmed(observed, generation)),
-                waits: report
-                    .status
-                    .findings
-                    .iter()
-                    .any(|finding| finding.reason == Reason::CertificateNotYetRead),
-            }
-        });
-        let facts = Facts {
-            sequence: output.sequence,
-            resources: &output.resources,
-            deliveries,
-            pods: fleet.pods.as_ref(),
-        };
-        let mut programmed = self.programmed.judge(generations, facts);
-        self.sent.retain(|key, _| output.statuses.contains_key(key));
-        self.pending.clear();
-        for (key, report) in &*output.statuses {
-            // Otherwise the object was replaced, which the next output will know.
-            let Some(observed) = standing(key, &report.uid) else {
-                continue;
-            };
-            let desired = Desired::new(report, programmed.remove(key), fleet.addresses.as_ref());
-            let stands = self.sent.get(key).is_some_and(|(sent, version)| {
-                // Somebody else's write since then counts only if it changed something of ours.
-                sent.is_same(&desired)
-                    && (observed.version <= *version || !desired.differs(observed))
-            });
-            if !stands {
-                self.pending.insert(key.clone(), Arc::new(desired));
-            }
-        }
-    }
-
-    /// Takes the next one to write.
-    fn next(&mut self) -> Option<(RouteKey, Arc<Desired>)> {
-        let after = self.last.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.pending.range((after, Bound::Unbounded)).next();
-        let key = next
-            .or_else(|| self.pending.first_key_value())
-            .map(|(key, _)| key.clone())?;
-        let desired = self.pending.remove(&key)?;
-        self.last = Some(key.clone());
-        Some((key, desired))
-    }
 }
 
 /// What became of one write.
@@ -198,7 +121,9 @@ impl StatusWriter {
                 Ok(()) = self.inputs.observed.changed() => turn.due(OTHERS),
                 () = turn.reached() => {
                     let began = Instant::now();
-                    self.compare();
+                    if !self.compare().await {
+                        return;
+                    }
                     turn.done(began);
                 }
                 () = sleep_until(self.not_before), if waiting => if !self.write_next().await {
@@ -215,16 +140,32 @@ impl StatusWriter {
         }
     }
 
-    fn compare(&mut self) {
+    /// Compares on a thread for work that blocks: with many routes it takes long, and the Lease must be renewed meanwhile. False when
+    /// the runtime ends.
+    async fn compare(&mut self) -> bool {
         let output = self.inputs.outputs.borrow().clone();
         let Some(output) = output.filter(|_| self.leads()) else {
             self.plan.pending.clear();
-            return;
+            return true;
         };
         let deliveries = self.inputs.deliveries.borrow().clone();
         let fleet = self.inputs.fleet.borrow().clone();
-        let observed = self.inputs.observed.borrow();
-        self.plan.compare(&output, &deliveries, &fleet, &observed);
+        let observed = self.inputs.observed.clone();
+        let mut plan = mem::take(&mut self.plan);
+        let compared = spawn_blocking(move || {
+            // Not compared under the lock: the watch would wait for it, and with it a thread of the runtime.
+            let observed = observed.borrow().clone();
+            plan.compare(&output, &deliveries, &fleet, &observed);
+            plan
+        });
+        match compared.await.map_err(JoinError::try_into_panic) {
+            Ok(plan) => {
+                self.plan = plan;
+                true
+            }
+            Err(Ok(panic)) => resume_unwind(panic),
+            Err(Err(_)) => false,
+        }
     }
 
     /// Writes one status; false if what should stand there must be found out again.
@@ -241,8 +182,7 @@ impl StatusWriter {
         let Some(observed) = observed.filter(|observed| observed.uid == desired.uid) else {
             return true;
         };
-        let patch = desired.patch(&key, &observed, Timestamp::now());
-        let written = self.write(&key, &patch).await;
+        let written = self.write(&key, &desired, &observed).await;
         self.health.metrics.status_write(written.label());
         match written {
             Written::Done(seen) => {
@@ -276,13 +216,9 @@ impl StatusWriter {
         self.health.statuses_written();
     }
 
-    async fn write(&self, key: &RouteKey, patch: &Value) -> Written {
-        let failure = match self.apply(key, &self.manager, patch).await {
-            Ok(object) => {
-                let object = self.take_over(key, object).await;
-                let route = typed::<crds::WebSocketRoute>(object).ok();
-                return Written::Done(route.as_ref().map(observed));
-            }
+    async fn write(&self, key: &RouteKey, desired: &Desired, observed: &Observed) -> Written {
+        let failure = match self.replace(key, desired, observed).await {
+            Ok(written) => return written,
             Err(failure) => failure,
         };
         match failure.code() {
@@ -291,6 +227,33 @@ impl StatusWriter {
             Some(400 | 422) => Written::Invalid(failure),
             Some(_) | None => Written::Failed(failure),
         }
+    }
+
+    /// First takes away what must not stay, whoever owns it, and then applies over the version that this made: at no time between
+    /// the two does a claim stand that is not ours.
+    async fn replace(
+        &self,
+        key: &RouteKey,
+        desired: &Desired,
+        observed: &Observed,
+    ) -> Result<Written, Failure> {
+        let mut without = None;
+        if let Some(removal) = desired.removal(observed) {
+            let params = PatchParams {
+                field_manager: Some(self.manager.clone()),
+                ..PatchParams::default()
+            };
+            let object = self.patch(key, &params, &Patch::Merge(&removal)).await?;
+            without = seen(object);
+            if without.is_none() || !self.leads() {
+                return Ok(Written::Outdated);
+            }
+        }
+        let observed = without.as_ref().unwrap_or(observed);
+        let patch = desired.patch(key, observed, Timestamp::now());
+        let object = self.apply(key, &self.manager, &patch).await?;
+        let object = self.take_over(key, object).await;
+        Ok(Written::Done(seen(object)))
     }
 
     /// Ends what installations before this one own in the status: what only they own, such as a claim that is given up, would stay
@@ -322,16 +285,30 @@ impl StatusWriter {
         manager: &str,
         patch: &Value,
     ) -> Result<DynamicObject, Failure> {
+        let params = PatchParams::apply(manager).force();
+        self.patch(key, &params, &Patch::Apply(patch)).await
+    }
+
+    async fn patch(
+        &self,
+        key: &RouteKey,
+        params: &PatchParams,
+        patch: &Patch<&Value>,
+    ) -> Result<DynamicObject, Failure> {
         let resource = ApiResource::erase::<crds::WebSocketRoute>(&());
         let routes =
             Api::<DynamicObject>::namespaced_with(self.client.clone(), &key.namespace, &resource);
-        let params = PatchParams::apply(manager).force();
-        let patch = Patch::Apply(patch);
-        match timeout(REQUEST, routes.patch_status(&key.name, &params, &patch)).await {
+        match timeout(REQUEST, routes.patch_status(&key.name, params, patch)).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(Failure::Timeout(REQUEST)),
         }
     }
+}
+
+/// The status in an answer, if it can be read.
+fn seen(object: DynamicObject) -> Option<Observed> {
+    let route = typed::<crds::WebSocketRoute>(object).ok();
+    route.as_ref().map(observed)
 }
 
 impl Written {

@@ -5,7 +5,7 @@ use tests::client::{next, talk};
 use tests::echo_process::EchoProcess;
 use tests::kubernetes::grants::{self, GRANTS};
 use tests::kubernetes::installed::{
-    Installed, ROUTE, cluster, condition, is_programmed, read_route, says,
+    Installed, ROUTE, ROUTES, cluster, condition, is_programmed, read_route, says,
 };
 use tests::kubernetes::request::Patch;
 use tests::manifests::{Rule, Tls, endpoints, route, secret, service};
@@ -222,4 +222,82 @@ async fn a_grant_permits_a_reference_and_takes_it_back_at_once() {
     })
     .await;
     talk(&mut open, "the socket that is open lives").await;
+}
+
+fn claimed(route: &Value) -> Vec<&str> {
+    let claims = route["status"]["claims"].as_array().into_iter().flatten();
+    claims
+        .filter_map(|claim| claim["hostname"].as_str())
+        .collect()
+}
+
+/// Whoever may write a route may write its `managedFields`, and so name another owner for what the controller wrote: an apply by
+/// the controller alone would then leave a claim that it gives up, and a name that was let go could be taken back at any time.
+#[tokio::test]
+async fn a_claim_ends_with_its_hostname_whoever_is_made_its_owner() {
+    let Some((installed, _echo)) = scene().await else {
+        return;
+    };
+    let (namespace, cluster) = (&installed.namespace, installed.release.cluster());
+    let name = "squatted.example.com";
+    let lists = |hosts: &[&str]| {
+        installed.routes(&route(
+            ROUTE,
+            hosts,
+            &Tls::Terminate(SECRET),
+            &[Rule::to(SERVICE)],
+        ))
+    };
+    namespace.kubectl.apply(&lists(&[HOST, name])).await;
+    let route_now = is_programmed(namespace, ROUTE).await;
+    assert_eq!(claimed(&route_now), [HOST, name]);
+
+    let mut owners = route_now["metadata"]["managedFields"].clone();
+    let planted = json!({
+        "manager": "squatter",
+        "operation": "Apply",
+        "subresource": "status",
+        "apiVersion": route_now["apiVersion"],
+        "time": "2026-01-01T00:00:00Z",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": { "f:status": { "f:claims": {
+            format!(r#"k:{{"hostname":"{name}"}}"#): { ".": {}, "f:hostname": {}, "f:since": {} },
+        } } },
+    });
+    owners.as_array_mut().expect("managed fields").push(planted);
+    let path = namespace.path(ROUTES, ROUTE);
+    let plant = json!({ "metadata": { "managedFields": owners } });
+    let (code, answer) = cluster.api().patch(&path, Patch::Merge, &plant).await;
+    assert!(code.is_success(), "{code} {answer}");
+    let owners = answer["metadata"]["managedFields"].as_array();
+    assert!(
+        owners.is_some_and(|owners| owners.iter().any(|owner| owner["manager"] == "squatter")),
+        "{answer}"
+    );
+
+    namespace.kubectl.apply(&lists(&[HOST])).await;
+    wait::until("the claim ends", async || {
+        let route = read_route(namespace, ROUTE).await;
+        (claimed(&route) == [HOST]).then_some(())
+    })
+    .await;
+    is_programmed(namespace, ROUTE).await;
+
+    let other = cluster.namespace().await;
+    let text = route("heir", &[name], &Tls::Plain, &[Rule::to("heir")]);
+    let echo = EchoProcess::start_reachable("heir").await;
+    let manifests = [
+        service("heir"),
+        endpoints("heir", &[echo.address]),
+        installed.routes(&text),
+    ];
+    other.kubectl.apply(&manifests.concat()).await;
+    says(&other, "heir", ["Accepted", "True", "Accepted"]).await;
+    is_programmed(&other, "heir").await;
+
+    namespace.kubectl.apply(&lists(&[HOST, name])).await;
+    let lost = ["Accepted", "False", "HostnameConflict"];
+    let lost = says(namespace, ROUTE, lost).await;
+    assert!(!lost["status"].to_string().contains(&other.name), "{lost}");
+    says(&other, "heir", ["Accepted", "True", "Accepted"]).await;
 }

@@ -42,7 +42,7 @@ fn observed(uid: &str, version: u64) -> Observed {
 fn compare(plan: &mut Plan, output: &Output, observed: &[(&str, Observed)]) -> Vec<String> {
     let observed = observed
         .iter()
-        .map(|(name, observed)| (key(name), observed.clone()));
+        .map(|(name, observed)| (key(name), Arc::new(observed.clone())));
     plan.compare(
         output,
         &Deliveries::new(),
