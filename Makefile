@@ -1,6 +1,6 @@
 # Every verb is a line in `make help`. CI runs `.ci/run`, which calls these.
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test bench-control test-tools crds golden chart-docs chart-snapshots docs fuzz fuzz-check fmt lint ci clean
+.PHONY: help build images demo check test bench-control test-tools crds golden chart-docs chart-snapshots docs fuzz fuzz-check fmt lint ci clean
 
 CARGO ?= cargo
 
@@ -9,6 +9,9 @@ help: ## This list
 
 build: ## Release binaries in target/release
 	$(CARGO) build --release --package ws-ingress
+
+images: ## The images, in Docker's store if there is Docker, and as archives in target/images (IMAGES=docker.io/ws-ingress, VERSION=)
+	.ci/images
 
 demo: ## ws-ingress, a backend and a page at https://localhost:8443/; Ctrl-C ends (ports: WS_INGRESS_HTTPS_PORT, _HTTP_PORT, _STATUS_PORT)
 	@examples/demo/run

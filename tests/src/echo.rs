@@ -4,6 +4,7 @@
 //! | request | answer |
 //! |---|---|
 //! | upgrade, any path | WebSocket; `?quiet` leaves out the first message, `?close=4001` closes from this side |
+//! | end of the process, if asked for | every socket is closed with 1001, as a good backend does |
 //! | `GET /` | the demo page |
 //! | `GET /count` | handshakes so far, as JSON |
 //! | any `/headers` | method, target and headers as they arrived, as JSON |
@@ -30,8 +31,10 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// The demo page; it loads nothing from anywhere else.
@@ -51,6 +54,7 @@ pub struct Echo {
     subprotocol: Option<String>,
     handshakes: AtomicU64,
     tasks: TaskTracker,
+    ending: CancellationToken,
 }
 
 impl Echo {
@@ -61,7 +65,15 @@ impl Echo {
             subprotocol,
             handshakes: AtomicU64::new(0),
             tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
         })
+    }
+
+    /// Closes every socket with 1001, those that are opened from now on too, and returns when all have ended.
+    pub async fn close_all(&self) {
+        self.ending.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Serves until the listener fails.
@@ -69,28 +81,33 @@ impl Echo {
         let address = listener.local_addr()?;
         say(&format!("echo listening on {address}"));
         loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            self.tasks
-                .spawn(Arc::clone(&self).connection(stream, address));
+            let (stream, peer) = listener.accept().await?;
+            // A peer that is gone already takes no option, and that must not end this program.
+            let _ = stream.set_nodelay(true);
+            let ends = Ends { address, peer };
+            self.tasks.spawn(Arc::clone(&self).connection(stream, ends));
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, ends: Ends) {
         let service = service_fn(|request| {
-            let answer = self.answer(request, address);
+            let answer = self.answer(request, ends);
             async { Ok::<_, Infallible>(answer) }
         });
-        // A peer that goes away in the middle is not this program's trouble.
-        let _ = http1::Builder::new()
+        let connection = http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades()
-            .await;
+            .with_upgrades();
+        // A peer that goes away in the middle is not this program's trouble. At the end a connection that is kept open for
+        // another request is not waited for; one that was upgraded has left here already.
+        tokio::select! {
+            _ = connection => {}
+            () = self.ending.cancelled() => {}
+        }
     }
 
-    fn answer(self: &Arc<Self>, request: Request<Incoming>, address: SocketAddr) -> Response<Body> {
+    fn answer(self: &Arc<Self>, request: Request<Incoming>, ends: Ends) -> Response<Body> {
         if request.headers().contains_key(header::UPGRADE) {
-            return self.upgrade(request, address);
+            return self.upgrade(request, ends);
         }
         let path = request.uri().path().to_owned();
         match path.split('/').skip(1).collect::<Vec<_>>().as_slice() {
@@ -115,11 +132,7 @@ impl Echo {
         }
     }
 
-    fn upgrade(
-        self: &Arc<Self>,
-        mut request: Request<Incoming>,
-        address: SocketAddr,
-    ) -> Response<Body> {
+    fn upgrade(self: &Arc<Self>, mut request: Request<Incoming>, ends: Ends) -> Response<Body> {
         let Ok(mut response) = create_response_with_body(&request, || full("")) else {
             return with_status(StatusCode::BAD_REQUEST);
         };
@@ -135,8 +148,10 @@ impl Echo {
             .headers()
             .get(RULE_HEADER)
             .and_then(|value| value.to_str().ok());
+        let Ends { address, peer } = ends;
         let hello = json!({
-            "type": "hello", "name": self.name, "address": address.to_string(), "rule": rule, "subprotocol": subprotocol,
+            "type": "hello", "name": self.name, "address": address.to_string(), "peer": peer.ip().to_canonical().to_string(),
+            "rule": rule, "subprotocol": subprotocol,
         });
         let wish = Wish::from_query(request.uri().query().unwrap_or_default(), hello.to_string());
         let (echo, upgraded) = (Arc::clone(self), hyper::upgrade::on(&mut request));
@@ -170,8 +185,19 @@ impl Echo {
                 })))
                 .await;
         }
-        // tungstenite answers pings and a Close by itself, and ends the stream after the latter.
-        while let Some(Ok(message)) = socket.next().await {
+        let mut told = false;
+        loop {
+            // tungstenite answers pings and a Close by itself, and ends the stream after the latter.
+            let message = tokio::select! {
+                message = socket.next() => message,
+                () = self.ending.cancelled(), if !told => {
+                    told = true;
+                    let frame = CloseFrame { code: CloseCode::Away, reason: Utf8Bytes::from_static("the backend ends") };
+                    let _ = socket.send(Message::Close(Some(frame))).await;
+                    continue;
+                }
+            };
+            let Some(Ok(message)) = message else { break };
             match &message {
                 Message::Text(text) => say(&format!("{} received text: {text}", self.name)),
                 Message::Close(Some(frame)) => say(&format!(
@@ -181,13 +207,22 @@ impl Echo {
                 )),
                 _ => {}
             }
-            if matches!(message, Message::Text(_) | Message::Binary(_))
+            // Nothing may follow our Close; what the peer sent before it saw that is read and left.
+            if !told
+                && matches!(message, Message::Text(_) | Message::Binary(_))
                 && socket.send(message).await.is_err()
             {
                 break;
             }
         }
     }
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy)]
+struct Ends {
+    address: SocketAddr,
+    peer: SocketAddr,
 }
 
 /// What a client asked for in its query.

@@ -1,6 +1,7 @@
 //! `echo`: the backend of `make demo` and of the tests. It listens without TLS, as a backend behind an ingress does.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -9,6 +10,7 @@ use tests::echo::Echo;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 /// Serves a page and echoes WebSocket messages.
 #[derive(Parser)]
@@ -27,8 +29,13 @@ struct Args {
 
     /// Stay alive on SIGTERM and SIGINT, as a backend that outlives its ingress does. Ctrl-C in a terminal reaches this
     /// program too, and its sockets should end by the ingress, not by their backend.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "close_on_sigterm")]
     ignore_sigterm: bool,
+
+    /// On SIGTERM serve this many seconds longer, then close every socket with 1001 and end: a backend in a cluster gets new
+    /// sockets until everybody knows that it ends.
+    #[arg(long, value_name = "SECONDS")]
+    close_on_sigterm: Option<u64>,
 
     /// End when the process that started this one ends, however it ended.
     #[arg(long)]
@@ -57,9 +64,24 @@ async fn main() -> anyhow::Result<()> {
             .with_context(|| format!("cannot listen on {address}"))?;
         listeners.spawn(echo.clone().serve(listener));
     }
-    while let Some(ended) = listeners.join_next().await {
-        ended??;
+    let told = async {
+        match args.close_on_sigterm {
+            Some(seconds) => after_sigterm(Duration::from_secs(seconds)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        told = told => told?,
+        Some(ended) = listeners.join_next() => ended??,
     }
+    echo.close_all().await;
+    Ok(())
+}
+
+async fn after_sigterm(delay: Duration) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot take signals")?;
+    terminate.recv().await;
+    sleep(delay).await;
     Ok(())
 }
 
