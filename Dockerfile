@@ -62,7 +62,7 @@ COPY --from=test-programs /echo /slay /
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["/echo"]
-CMD ["--listen", "0.0.0.0:8080"]
+CMD ["--listen", "0.0.0.0:8080", "--close-on-sigterm", "3"]
 
 FROM scratch AS pause
 COPY --from=test-programs /pause /pause

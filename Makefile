@@ -1,6 +1,6 @@
 # Every verb is a line in `make help`. CI runs `.ci/run`, which calls these.
 .DEFAULT_GOAL := help
-.PHONY: help build images demo check test bench-control test-tools crds golden chart-docs chart-snapshots docs fuzz fuzz-check fmt lint ci clean
+.PHONY: help build images demo check test node-test bench-control test-tools crds golden chart-docs chart-snapshots docs fuzz fuzz-check fmt lint ci clean
 
 CARGO ?= cargo
 
@@ -21,6 +21,9 @@ check: lint ## Inner loop: formatting, clippy and unit tests
 
 test: ## Everything, with real clients, backends and a Kubernetes API server (KUBERNETES=1.33.13 picks another); says what was skipped
 	@.ci/test
+
+node-test: ## The chart and the images on a Kubernetes node that this starts and ends (root, Linux); TEST=rollouts picks some
+	tests/kubernetes/node-test
 
 bench-control: ## From a change in the Kubernetes API to a swapped table: time, bytes, memory (BENCH_ROUTES="10 1000 10000")
 	tests/tools/install
@@ -61,6 +64,7 @@ fmt: ## Format the code
 lint: ## Formatting, clippy with -D warnings, and one TLS stack
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --package tests --test node -- -D warnings
 	.ci/one-tls-stack
 
 ci: ## What CI runs, on a clean Debian machine with Rust

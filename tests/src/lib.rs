@@ -14,6 +14,7 @@
 //! | [`client`], [`raw`], [`frame`], [`talkers`], [`page`] | the client side: a WebSocket client; bytes as they are; many that talk; a browser |
 //! | [`backend`], [`echo`], [`echo_process`] | the backend side: scripted sockets; the echo server and its process |
 //! | [`kubernetes`] | a real API server, and the product in a cluster |
+//! | [`node`] | a cluster that runs pods, and the product as its chart installs it |
 //! | [`helm`], [`chart`], [`chart_cases`] | the chart, rendered and installed; its values; sets of values |
 //! | [`metrics`], [`wait`], [`tools`], [`malformed`] | reading, waiting, external programs, the data file |
 //! | [`canary`] | secrets, and the search for them in what a program shows |
@@ -39,6 +40,7 @@ pub mod kubernetes;
 pub mod malformed;
 pub mod manifests;
 pub mod metrics;
+pub mod node;
 pub mod page;
 pub mod process;
 pub mod raw;

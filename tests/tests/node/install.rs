@@ -1,0 +1,162 @@
+//! From `helm install` to an echo over wss, with the commands and manifests that the documents show; and an upgrade while
+//! sockets talk. With both lines of helm.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::Value;
+use tests::client::{Dial, talk};
+use tests::node::helm::Helm;
+use tests::node::site::{CONTROLLER, DATAPLANE, HTTPS_PORT, RELEASE, Site};
+use tests::node::{Node, ROLLOUT, repository, take};
+use tests::wait::until_limit;
+
+use crate::rollouts::while_it_serves;
+
+/// Documents that show an installation, and the marks around what is run of them. Without the second one that is the first
+/// block of code.
+const DOCUMENTS: [&str; 2] = ["README.md", "docs/kind.md"];
+const BEGIN: &str = "<!-- test: install -->";
+const END: &str = "<!-- test: end -->";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documents_lead_to_an_echo_with_helm_4() {
+    from_nothing_to_an_upgrade(Helm::Four).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documents_lead_to_an_echo_with_helm_3() {
+    from_nothing_to_an_upgrade(Helm::Three).await;
+}
+
+async fn from_nothing_to_an_upgrade(helm: Helm) {
+    let node = take().await;
+    for document in DOCUMENTS {
+        if let Some(commands) = commands(document) {
+            nothing_is_installed(helm, &node).await;
+            helm.script(&node, &commands).await;
+            echoes(&node).await;
+            println!("{document}: installed with {helm:?}, and the route echoes");
+        }
+    }
+
+    // The same release with the values that the other tests have, and a change of all its pods.
+    no_route_is_left(&node).await;
+    let site = Site { node };
+    site.upgrade(helm, "").await;
+    site.serve().await;
+    let what = format!("helm upgrade ({helm:?})");
+    let told = while_it_serves(&site, &what, async |_| {
+        let values =
+            "dataplane.podAnnotations.revision=next,controller.podAnnotations.revision=next";
+        site.upgrade(helm, values).await;
+    })
+    .await;
+    assert!(told > 0, "the pods were replaced");
+    // The next test may come with the other helm.
+    nothing_is_installed(helm, &site.node).await;
+}
+
+/// Removes every route with all that is behind it, and uninstalls the release.
+async fn nothing_is_installed(helm: Helm, node: &Node) {
+    no_route_is_left(node).await;
+    // Otherwise the controllers would ask on for a moment without the roles that helm has deleted.
+    if CONTROLLER.find(node).await.is_some() {
+        CONTROLLER.scale(node, 0).await;
+        CONTROLLER.settled(node).await;
+    }
+    Site::uninstall(node, helm).await;
+    are_gone(node, &[RELEASE.to_owned()]).await;
+}
+
+/// Removes the namespaces of all routes.
+async fn no_route_is_left(node: &Node) {
+    // Before the first install there is no such kind.
+    let routes = node
+        .get("/apis/ws-ingress.dev/v1alpha1/websocketroutes")
+        .await;
+    let routes = routes.unwrap_or_default();
+    let routes = routes["items"].as_array().into_iter().flatten();
+    let namespaces: Vec<_> = routes
+        .filter_map(|route| route["metadata"]["namespace"].as_str())
+        .map(str::to_owned)
+        .collect();
+    are_gone(node, &namespaces).await;
+}
+
+async fn are_gone(node: &Node, namespaces: &[String]) {
+    for namespace in namespaces {
+        let flags = ["--ignore-not-found", "--wait=false"];
+        let delete = [&["delete", "namespace", namespace][..], &flags].concat();
+        node.kubectl.ok(&delete).await;
+    }
+    until_limit("the namespaces are gone", ROLLOUT, async || {
+        for namespace in namespaces {
+            let path = format!("/api/v1/namespaces/{namespace}");
+            if node.get(&path).await.is_some() {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+}
+
+/// The commands of a document's marked part, without what they are indented by.
+fn commands(document: &str) -> Option<String> {
+    let text = fs::read_to_string(repository().join(document)).expect("a document");
+    let (_, rest) = text.split_once(BEGIN)?;
+    let (marked, whole) = match rest.split_once(END) {
+        Some((marked, _)) => (marked, true),
+        None => (rest, false),
+    };
+    let mut commands = String::new();
+    for line in marked.lines() {
+        match line.strip_prefix("    ") {
+            Some(command) => commands.extend([command, "\n"]),
+            None if line.is_empty() => commands.push('\n'),
+            None if !whole && !commands.trim().is_empty() => break,
+            None => {}
+        }
+    }
+    Some(commands)
+}
+
+/// Waits until the one route that there is echoes, at the node port of the Service, with the certificate of its Secret.
+async fn echoes(node: &Node) {
+    let json = async |arguments: &[&str]| {
+        let all = [arguments, &["-o", "json"]].concat();
+        let text = node.kubectl.ok(&all).await;
+        text.parse::<Value>().expect("kubectl prints JSON")
+    };
+    let routes = json(&["get", "wsr", "--all-namespaces"]).await;
+    let route = &routes["items"][0];
+    let text = |path: &str| route.pointer(path).and_then(Value::as_str).expect(path);
+    let (namespace, host) = (text("/metadata/namespace"), text("/spec/hostnames/0"));
+    let secret = text("/spec/tls/certificateRefs/0/name");
+    let pem = "jsonpath={.data.tls\\.crt}";
+    let pem = ["get", "secret", "--namespace", namespace, secret, "-o", pem];
+    let pem = STANDARD.decode(node.kubectl.ok(&pem).await);
+    let certificates = CertificateDer::pem_slice_iter(&pem.expect("base64"))
+        .collect::<Result<Vec<_>, _>>()
+        .expect("certificates");
+    let root = certificates.last().expect("a certificate").clone();
+
+    // Whatever node port it was given, from now on it is the one that can be reached on kind, too.
+    let port = format!(
+        "[{{\"op\": \"add\", \"path\": \"/spec/ports/0/nodePort\", \"value\": {HTTPS_PORT}}}]"
+    );
+    let service = ["--namespace", RELEASE, "service", DATAPLANE.name];
+    let patch = [&["patch"][..], &service, &["--type=json", "-p", &port]].concat();
+    node.kubectl.ok(&patch).await;
+    let dial = Dial::wss(SocketAddr::new(node.address, HTTPS_PORT), host, root);
+    let mut socket = until_limit("the route of the document echoes", ROLLOUT, async || {
+        dial.try_connect().await.ok().map(|(socket, _)| socket)
+    })
+    .await;
+    talk(&mut socket, "as it is written").await;
+}
