@@ -1,6 +1,6 @@
 # Every verb is a line in `make help`. CI runs `.ci/run`, which calls these.
 .DEFAULT_GOAL := help
-.PHONY: help build images demo check test node-test bench-control test-tools crds golden chart-docs chart-snapshots docs fuzz fuzz-check fmt lint ci clean
+.PHONY: help build images demo check test node-test kind-test bench-control test-tools crds golden chart-docs chart-snapshots docs fuzz fuzz-check fmt lint ci clean
 
 CARGO ?= cargo
 
@@ -24,6 +24,9 @@ test: ## Everything, with real clients, backends and a Kubernetes API server (KU
 
 node-test: ## The chart and the images on a Kubernetes node that this starts and ends (root, Linux); TEST=rollouts picks some
 	tests/kubernetes/node-test
+
+kind-test: ## The same on kind, where there is Docker
+	tests/kubernetes/kind-test
 
 bench-control: ## From a change in the Kubernetes API to a swapped table: time, bytes, memory (BENCH_ROUTES="10 1000 10000")
 	tests/tools/install
