@@ -17,6 +17,7 @@ use tests::kubernetes::push::{
 };
 use tests::kubernetes::site::{Site, counts};
 use tests::kubernetes::stranger::Stranger;
+use tests::wait;
 
 const NAME: &str = "chat";
 
@@ -112,7 +113,11 @@ async fn an_update_that_does_not_come_to_its_version_is_refused_whole() {
     let (played, mut stream) = Played::start(&cluster).await;
     let good = played.hosts(&[NAME]);
     assert_eq!(stream.taken(good.full()).await, []);
-    let generation = played.count("table_generation").await;
+    // Told after the swap, by another task than the one that acknowledges.
+    let generation = wait::until("the first table is told of", async || {
+        Some(played.count("table_generation").await).filter(|generation| *generation > 0)
+    })
+    .await;
     let more = good.clone().and(&played.hosts(&["more"]));
 
     let digest = Bytes::from_static(&[7; 32]);
