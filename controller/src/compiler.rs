@@ -10,15 +10,15 @@
 
 mod judged;
 
-use std::panic::resume_unwind;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use crate::blocking::blocking;
 use crate::compile::Compiled;
 use crate::debounce::{self, Debounce};
 use crate::decode::Item;
@@ -162,11 +162,12 @@ impl Compiler {
     async fn judge(&mut self, now: Timestamp) -> Option<(Judged, bool)> {
         let (compile, snapshot) = (self.compile.clone(), self.intake.snapshot());
         let last = self.outputs.borrow().clone();
-        let mut judging = spawn_blocking(move || judge(&compile, &snapshot, now, last.as_deref()));
+        let work = move || judge(&compile, &snapshot, now, last.as_deref());
+        let mut judging = pin!(blocking(work));
         let mut changed = false;
         loop {
             tokio::select! {
-                judged = &mut judging => return Some((finished(judged)?, changed)),
+                judged = &mut judging => return Some((judged?, changed)),
                 answered = self.reader.next() => changed |= self.answered(answered),
             }
         }
@@ -281,15 +282,6 @@ impl Compiler {
             due.map(|due| due.min(until))
         };
         until.filter(|until| now < *until)
-    }
-}
-
-/// What a task came to; nothing if the runtime ended it.
-fn finished<T>(result: Result<T, JoinError>) -> Option<T> {
-    match result.map_err(JoinError::try_into_panic) {
-        Ok(finished) => Some(finished),
-        Err(Ok(panic)) => resume_unwind(panic),
-        Err(Err(_)) => None,
     }
 }
 

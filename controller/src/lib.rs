@@ -8,6 +8,7 @@
 
 pub mod args;
 mod backoff;
+mod blocking;
 pub mod ca;
 pub mod compile;
 mod compiler;

@@ -9,7 +9,6 @@ mod plan;
 mod turn;
 
 use std::mem;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +18,11 @@ use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use route_table::RouteKey;
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::blocking::blocking;
 use crate::decode::{Observed, observed, typed};
 use crate::delivery::Deliveries;
 use crate::desired::Desired;
@@ -152,20 +151,17 @@ impl StatusWriter {
         let fleet = self.inputs.fleet.borrow().clone();
         let observed = self.inputs.observed.clone();
         let mut plan = mem::take(&mut self.plan);
-        let compared = spawn_blocking(move || {
+        let compared = blocking(move || {
             // Not compared under the lock: the watch would wait for it, and with it a thread of the runtime.
             let observed = observed.borrow().clone();
             plan.compare(&output, &deliveries, &fleet, &observed);
             plan
         });
-        match compared.await.map_err(JoinError::try_into_panic) {
-            Ok(plan) => {
-                self.plan = plan;
-                true
-            }
-            Err(Ok(panic)) => resume_unwind(panic),
-            Err(Err(_)) => false,
-        }
+        let Some(plan) = compared.await else {
+            return false;
+        };
+        self.plan = plan;
+        true
     }
 
     /// Writes one status; false if what should stand there must be found out again.

@@ -59,7 +59,7 @@ async fn be_late(site: &Site, line: &Line) {
     let held = Instant::now();
     let kubectl = &site.namespace.kubectl;
     kubectl.ok(&["delete", "service", NAME]).await;
-    // One of them is the Lease's, most likely.
+    // One of them is the Lease's, most likely; if the status is not among them, the next try is. Between two looks at the line.
     while line.held() < 2 && held.elapsed() < LATE {
         sleep(Duration::from_millis(20)).await;
     }

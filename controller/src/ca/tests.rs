@@ -1,4 +1,4 @@
-//! The Secret and the `ConfigMap` in a scripted API server.
+//! The Secret and the `ConfigMap` in a scripted API server, on a clock that stands still: a sleep lets the replicas' own waits run.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! The whole loop, on a clock that stands still.
+//! The whole loop, on a clock that stands still: a sleep lets the loop's own waits run, as far as it says.
 
 mod world;
 
