@@ -1,7 +1,7 @@
 //! Kubernetes Events for what an operator must see: an object that cannot be decoded, something that cannot be watched.
 //!
-//! The leader looks every [`EVERY`] at what is wrong and has lasted, and tells each trouble once in its term, about the object
-//! itself, or about the Lease of the controller where there is no object. At most [`MOST_AT_ONCE`] at a look; never one per change:
+//! Whoever holds the Lease, and before the first publish every replica, looks each [`EVERY`] at what is wrong and has lasted, and
+//! tells each trouble once in its term, about the object itself, or about the Lease of the controller where there is no object. At most [`MOST_AT_ONCE`] at a look; never one per change:
 //! of one trouble, whatever becomes of its words, there is at most one event in [`AGAIN`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::ObjectName;
 use crate::failure::Failure;
 use crate::health::{Health, Trouble};
-use crate::leader::{Leadership, Standing};
+use crate::leader::Standing;
 use crate::store::Kind;
 
 /// How often to look.
@@ -83,20 +83,16 @@ impl EventWriter {
                 () = stop.cancelled() => return,
                 _ = look.tick() => {}
             }
-            match self.standing.now() {
-                // Before the first publish nobody may lead, and what holds it up must be told all the same.
-                standing
-                    if standing != Leadership::Follower
-                        || self.standing.held().is_some()
-                        || !self.health.is_published() =>
-                {
-                    let failed = self.tell(&mut told).await.err();
-                    if let Some(failure) = failed.as_ref().filter(|_| !failing) {
-                        tracing::warn!(error = %failure, "events cannot be written");
-                    }
-                    failing = failed.is_some();
+            // Whoever holds the Lease, even while another installation keeps it from leading; and before the first publish
+            // everybody, because what holds that up keeps all from standing.
+            if self.standing.held().is_some() || !self.health.is_published() {
+                let failed = self.tell(&mut told).await.err();
+                if let Some(failure) = failed.as_ref().filter(|_| !failing) {
+                    tracing::warn!(error = %failure, "events cannot be written");
                 }
-                Leadership::Leader(_) | Leadership::Follower => told = Told::default(),
+                failing = failed.is_some();
+            } else {
+                told = Told::default();
             }
         }
     }

@@ -101,6 +101,13 @@ impl Health {
 
     /// A watcher told something.
     pub(crate) fn watched<T>(&self, label: impl fmt::Display, event: &Event<T>) {
+        if matches!(
+            event,
+            Event::Applied(_) | Event::Deleted(_) | Event::Answered(_)
+        ) {
+            // Every change of every pod in the cluster: nothing to note, so it costs nothing.
+            return;
+        }
         let label = label.to_string();
         let mut facts = self.facts();
         let watched = facts.watched.entry(label.clone()).or_default();

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use route_table::{Resources, RouteKey};
 
 use crate::compile::RouteStatus;
@@ -19,8 +18,6 @@ pub struct Output {
     pub resources: Arc<Resources>,
     /// Of every route of our class, those that are not served too.
     pub statuses: Arc<BTreeMap<RouteKey, Report>>,
-    /// When time alone will change the result.
-    pub recheck_at: Option<Timestamp>,
 }
 
 /// What is said of one route, and of which object.

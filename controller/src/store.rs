@@ -2,8 +2,8 @@
 //!
 //! In: [`Object`]s as they come and go, in any order. Out: whether that changed anything, and a [`Snapshot`], owned and
 //! immutable. Nothing is derived here, with two exceptions. What no compile reads (managedFields, resourceVersion, our own
-//! conditions) is dropped on entry, so that its change is none; neither is that of a Service that no route refers to. A Secret is parsed on entry, so that its key bytes live in one
-//! place and each certificate is parsed once.
+//! conditions) is dropped on entry, so that its change is none, and the change of a Service that no route refers to is told as
+//! none too. A Secret is parsed on entry, so that its key bytes live in one place and each certificate is parsed once.
 
 mod grant;
 mod relevance;

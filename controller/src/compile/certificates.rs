@@ -130,8 +130,7 @@ fn check(
         }
     }
     // If one is missing, it may be the one with the name.
-    let all_permitted = !draft.has(Reason::RefNotPermitted);
-    if all_permitted && !found.is_empty() && found.len() == draft.certificate_refs.len() {
+    if !draft.tls_is_partial && !found.is_empty() && found.len() == draft.certificate_refs.len() {
         findings.extend(check_names(draft, &found));
     }
     findings

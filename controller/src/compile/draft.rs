@@ -21,6 +21,8 @@ pub(super) struct Draft {
     pub(super) tls: Option<HostTls>,
     /// There is a tls block, and it is not valid.
     pub(super) tls_is_broken: bool,
+    /// A certificate that the tls block names is not granted, and so not in `certificate_refs`.
+    pub(super) tls_is_partial: bool,
     /// The Secrets that the tls block names, each once, with the field that does.
     pub(super) certificate_refs: Vec<(String, CertificateKey)>,
     pub(super) rules: Vec<Rule>,
@@ -41,19 +43,15 @@ pub(super) struct Claim {
     pub(super) recorded: bool,
     /// What the claim is ranked by; unknown ranks last.
     pub(super) since: Option<Timestamp>,
-    /// The newest other claim on the hostname: one of unknown age is recorded as later than this.
+    /// The newest claim on the hostname, its own included: one of unknown age is recorded as later than this.
     pub(super) newest: Option<Timestamp>,
 }
 
 impl Draft {
     /// Whether a field is such that nothing of the route may be served.
     pub(super) fn is_broken(&self) -> bool {
-        self.has(Reason::UnsupportedValue)
-    }
-
-    pub(super) fn has(&self, reason: Reason) -> bool {
         let mut findings = self.findings.iter();
-        findings.any(|finding| finding.reason == reason)
+        findings.any(|finding| finding.reason == Reason::UnsupportedValue)
     }
 
     pub(super) fn is_served(&self) -> bool {

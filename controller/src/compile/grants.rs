@@ -45,6 +45,7 @@ pub(super) fn enforce(snapshot: &Snapshot, drafts: &mut [Draft]) {
             }
             keep
         });
+        draft.tls_is_partial = !secrets.is_empty();
         let mut services = BTreeSet::<BackendKey>::new();
         draft.backend_refs.retain(|(field, key)| {
             let keep = permitted(Target::Service, &key.namespace, &key.service);

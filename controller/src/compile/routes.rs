@@ -67,6 +67,7 @@ fn read_route(key: &ObjectKey, route: &WebSocketRoute) -> Draft {
         claims: Vec::new(),
         tls: None,
         tls_is_broken: false,
+        tls_is_partial: false,
         certificate_refs: Vec::new(),
         rules: Vec::new(),
         backend_refs: Vec::new(),

@@ -45,7 +45,7 @@ pub(super) fn judge(
     let routes = statuses.len();
     let statuses = reports(snapshot, statuses);
     let output = match last.filter(|last| *last.resources == resources) {
-        Some(last) if *last.statuses == statuses && last.recheck_at == recheck_at => None,
+        Some(last) if *last.statuses == statuses => None,
         Some(last) => Some((last.sequence, last.resources.clone())),
         None => Some((
             last.map_or(0, |last| last.sequence) + 1,
@@ -56,7 +56,6 @@ pub(super) fn judge(
         sequence,
         resources,
         statuses: Arc::new(statuses),
-        recheck_at,
     });
     let secrets = references.secrets.iter();
     let unread = secrets.filter(|key| snapshot.secret(key) == SecretState::NotYetRead);

@@ -27,7 +27,6 @@ fn output(names: &[&str], generation: i64) -> Output {
         sequence: 1,
         resources: Arc::new(Resources::default()),
         statuses: Arc::new(statuses.collect()),
-        recheck_at: None,
     }
 }
 

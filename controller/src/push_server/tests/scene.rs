@@ -131,7 +131,6 @@ impl Scene {
             sequence,
             resources: Arc::new(resources),
             statuses: Arc::default(),
-            recheck_at: None,
         };
         self.outputs.send_replace(Some(Arc::new(output)));
     }
