@@ -97,7 +97,7 @@ pub async fn run(
         if receiver.round().await && began.elapsed() >= LONGEST_PAUSE {
             pause = FIRST_PAUSE;
         }
-        // Full jitter: after a leader has died, all dataplanes dial at once otherwise.
+        // Half of it is random: after a leader has died, all dataplanes dial at once otherwise.
         sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

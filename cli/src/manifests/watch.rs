@@ -83,7 +83,7 @@ fn wait(woken: &Receiver<()>) {
     match woken.recv_timeout(RESCAN.saturating_sub(PAUSE)) {
         Ok(()) | Err(RecvTimeoutError::Timeout) => {}
         // No watcher: only the rescan is left.
-        Err(RecvTimeoutError::Disconnected) => sleep(RESCAN),
+        Err(RecvTimeoutError::Disconnected) => sleep(RESCAN.saturating_sub(PAUSE)),
     }
 }
 

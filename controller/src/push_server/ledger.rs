@@ -82,7 +82,11 @@ impl Ledger {
         for pod in state.pods.values_mut() {
             pod.version = None;
         }
-        self.change(Deliveries::clear);
+        self.change(|deliveries| {
+            let any = !deliveries.is_empty();
+            deliveries.clear();
+            any
+        });
     }
 
     /// A stream of a pod begins.
@@ -115,8 +119,16 @@ impl Ledger {
     /// Drops the pods that are gone for long.
     fn forget(&self, state: &mut State, now: Instant) {
         let gone = |entry: &Entry| entry.left.is_some_and(|left| left + REMEMBERED_FOR <= now);
+        let before = state.pods.len();
         state.pods.retain(|_, entry| !gone(entry));
-        self.change(|deliveries| deliveries.retain(|uid, _| state.pods.contains_key(uid)));
+        // Only pods that are listed have a delivery.
+        if state.pods.len() < before {
+            self.change(|deliveries| {
+                let before = deliveries.len();
+                deliveries.retain(|uid, _| state.pods.contains_key(uid));
+                deliveries.len() < before
+            });
+        }
     }
 
     fn count(&self, state: &State) {
@@ -124,17 +136,11 @@ impl Ledger {
         self.metrics.set_connected(connected.count());
     }
 
-    /// Changes the map, and tells nobody if it stays the same.
-    fn change(&self, f: impl FnOnce(&mut Deliveries)) {
-        self.deliveries.send_if_modified(|deliveries| {
-            let mut changed = Deliveries::clone(deliveries);
-            f(&mut changed);
-            let differs = changed != **deliveries;
-            if differs {
-                *deliveries = Arc::new(changed);
-            }
-            differs
-        });
+    /// Changes the map; `f` says whether it did, and nobody is told if not. It is copied only while a reader holds it: every Ack of
+    /// every pod comes here.
+    fn change(&self, f: impl FnOnce(&mut Deliveries) -> bool) {
+        self.deliveries
+            .send_if_modified(|deliveries| f(Arc::make_mut(deliveries)));
     }
 }
 
@@ -146,9 +152,8 @@ impl Membership {
                 return;
             }
             entry.version = None;
-            self.ledger.change(|deliveries| {
-                deliveries.remove(&self.uid);
-            });
+            self.ledger
+                .change(|deliveries| deliveries.remove(&self.uid).is_some());
         });
     }
 
@@ -160,7 +165,9 @@ impl Membership {
             }
             entry.version = Some(version);
             self.ledger.change(|deliveries| {
+                let differs = deliveries.get(&self.uid) != Some(&delivery);
                 deliveries.insert(self.uid.clone(), delivery);
+                differs
             });
         });
     }
@@ -218,6 +225,7 @@ mod tests {
         drop(ledger.join(&gone));
         ledger.change(|deliveries| {
             deliveries.extend([&gone, &here].map(|uid| (uid.clone(), taken(1))));
+            true
         });
         advance(REMEMBERED_FOR / 2).await;
         drop(ledger.join(&Arc::from("other")));

@@ -85,7 +85,7 @@ impl Metrics {
         );
         registry.register(
             "push_queued_bytes",
-            "Bytes of updates that were handed to HTTP/2 and not yet taken",
+            "Bytes of updates that were made and are not yet written to a socket",
             queued_bytes,
         );
         registry.register(

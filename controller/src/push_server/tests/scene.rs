@@ -23,7 +23,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Addres
 use tonic::{Request, Status, Streaming};
 
 use super::super::fake_api::{ACCOUNT, FakeApi, NAMESPACE, claims, token};
-use super::super::{Inputs, Limits, PushServer};
+use super::super::{Encoded, Inputs, Limits, PushServer};
 use crate::args::ObjectName;
 use crate::ca::Material;
 use crate::delivery::Deliveries;
@@ -43,6 +43,7 @@ pub(super) struct Scene {
     pub(super) ca: Material,
     pub(super) tls: watch::Sender<Option<Arc<ServerConfig>>>,
     pub(super) outputs: watch::Sender<Option<Arc<Output>>>,
+    pub(super) encoded: Encoded,
     pub(super) deliveries: watch::Receiver<Arc<Deliveries>>,
     pub(super) standing: Standing,
     pub(super) resign: CancellationToken,
@@ -97,6 +98,7 @@ impl Scene {
         };
         let stop = CancellationToken::new();
         let server = PushServer::new(inputs, &mut registry, stop.clone());
+        let encoded = server.encoded();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let tasks = TaskTracker::new();
@@ -109,6 +111,7 @@ impl Scene {
             ca,
             tls,
             outputs,
+            encoded,
             deliveries,
             standing,
             resign: CancellationToken::new(),

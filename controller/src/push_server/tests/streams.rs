@@ -176,7 +176,7 @@ async fn after_an_unreadable_answer_the_full_set_comes() {
 
 #[tokio::test]
 async fn a_slow_reader_gets_the_latest_and_nothing_between() {
-    let scene = Scene::leader().await;
+    let mut scene = Scene::leader().await;
     scene.publish(1, backends([("a", 1)]));
     let mut dataplane = scene.dataplane("uid-1").await;
     dataplane.welcome().await;
@@ -184,9 +184,9 @@ async fn a_slow_reader_gets_the_latest_and_nothing_between() {
     for sequence in 2..=50 {
         let endpoints = u16::try_from(sequence).unwrap();
         scene.publish(sequence, backends([("a", endpoints)]));
-        tokio::task::yield_now().await;
+        // Each of them could have been sent.
+        scene.encoded.reaches(sequence).await;
     }
-    scene.metric("push_set_resources 1").await;
     scene.publish(51, backends([("z", 1)]));
     let mut other = scene.dataplane("uid-2").await;
     other.welcome().await;
