@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::helm::{CHART, Helm, WAIT};
 use super::objects::Deployment;
@@ -48,6 +50,9 @@ const VALUES: &str = "dataplane.service.type=NodePort,dataplane.service.nodePort
 
 /// Handshakes in a row that show that each pod serves.
 const IN_A_ROW: u32 = 10;
+
+/// Longest handshake, and longest echo, of a pod that serves.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// The authority that clients trust, and the certificate of the host: the same for all tests of a run, so that what one
 /// leaves behind serves the next.
@@ -138,13 +143,14 @@ impl Site {
         }
     }
 
-    /// Waits until new sockets are taken, each at once, and hear their echo.
+    /// Waits until new sockets are taken, each at once, and hear their echo. A connection to a pod that hangs hangs too, as
+    /// long as the node still sends some there: not heard at once is not taken, and another one is tried.
     pub async fn echoes(&self) {
         let dial = self.client();
         until_limit("new sockets are taken", ROLLOUT, async || {
             for _ in 0..IN_A_ROW {
-                let (mut socket, _) = dial.try_connect().await.ok()?;
-                talk(&mut socket, "hello").await;
+                let (mut socket, _) = timeout(AT_ONCE, dial.try_connect()).await.ok()?.ok()?;
+                timeout(AT_ONCE, talk(&mut socket, "hello")).await.ok()?;
             }
             Some(())
         })
