@@ -24,7 +24,6 @@ use tests::kubernetes::cluster::own;
 use tests::kubernetes::controller::Controller;
 use tests::kubernetes::dataplane::Dataplane;
 use tests::kubernetes::installed::ROUTES;
-use tests::kubernetes::release::built;
 use tests::kubernetes::request::{Api, Patch};
 use tests::kubernetes::site::{Site, condition};
 use tests::manifests::SERVICE_PORT;
@@ -97,8 +96,8 @@ fn main() {
 }
 
 async fn run() {
-    let Some(cluster) = (if built() { own().await } else { None }) else {
-        panic!("bench-control needs the programs and kube-apiserver: see tests/tools/install");
+    let Some(cluster) = own().await else {
+        panic!("bench-control needs kube-apiserver: see tests/tools/install");
     };
     let site = Site::install(&cluster).await;
     let controller = site.leader("controller-0").await;

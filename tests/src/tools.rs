@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::process::{Process, build_folder, target_folder};
+use crate::process::{Process, target_folder};
 
 /// How long a script may take; each finishes in a few seconds on an idle machine.
 const SCRIPT_LIMIT: Duration = Duration::from_mins(1);
@@ -104,16 +104,6 @@ fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path)
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
-}
-
-/// A program of the product that may not exist yet. Its tests wait for it, in CI too; `make test` lists them apart, so
-/// that they are not forgotten.
-pub fn built_already(program: &str) -> bool {
-    let built = build_folder().join(program).is_file();
-    if !built {
-        record("waiting.txt", program);
-    }
-    built
 }
 
 fn record(file: &str, what: &str) {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tests::kubernetes::cluster::shared;
 use tests::kubernetes::controller::{Controller, authority_bundle};
-use tests::kubernetes::release::built;
 use tests::kubernetes::site::{RECOVERY, Site, TAKEOVER, leads, says};
 use tests::kubernetes::traffic::Traffic;
 use tests::wait;
@@ -17,9 +16,6 @@ const NOTICED: Duration = Duration::from_secs(90);
 
 #[tokio::test]
 async fn a_deleted_secret_leads_to_one_new_ca_and_every_dataplane_finds_a_leader() {
-    if !built() {
-        return;
-    }
     let Some(cluster) = shared().await else {
         return;
     };

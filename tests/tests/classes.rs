@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tests::kubernetes::cluster::shared;
 use tests::kubernetes::controller::Controller;
-use tests::kubernetes::release::{Release, Scope, built};
+use tests::kubernetes::release::{Release, Scope};
 use tests::kubernetes::site::{RECOVERY, Site, TAKEOVER, counts, host, leads};
 use tests::manifests::{Rule, Tls, in_class, route};
 use tests::wait;
@@ -22,9 +22,6 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Option<Self> {
-        if !built() {
-            return None;
-        }
         let cluster = shared().await?;
         let site = Site::install(&cluster).await;
         let first = site.leader("controller-0").await;
@@ -148,9 +145,6 @@ async fn when_the_first_was_uninstalled_the_second_takes_its_statuses_over() {
 
 #[tokio::test]
 async fn installations_of_one_class_in_different_namespaces_lead_both() {
-    if !built() {
-        return;
-    }
     let Some(cluster) = shared().await else {
         return;
     };
@@ -171,9 +165,6 @@ async fn installations_of_one_class_in_different_namespaces_lead_both() {
 /// What the owner of a namespace can make in it: an older Lease and a Role, both of which say what a mark says.
 #[tokio::test]
 async fn what_a_tenant_writes_takes_the_class_from_nobody() {
-    if !built() {
-        return;
-    }
     let Some(cluster) = shared().await else {
         return;
     };

@@ -1,22 +1,15 @@
 //! The product in a cluster: objects that people apply, a controller with its own rights, a dataplane that is another
 //! process.
 
-use std::sync::Arc;
-
 use tests::certificate::Authority;
 use tests::client::{Dial, talk};
 use tests::echo_process::EchoProcess;
-use tests::kubernetes::cluster::{Cluster, shared};
 use tests::kubernetes::controller::Controller;
 use tests::kubernetes::dataplane::Dataplane;
-use tests::kubernetes::release::{POD_ADDRESS, Release, Scope, built};
+use tests::kubernetes::installed::cluster;
+use tests::kubernetes::release::{POD_ADDRESS, Release, Scope};
 use tests::manifests::{Rule, Tls, endpoints, in_class, route, secret, service};
 use tests::scene::{HOST, SECRET, SERVICE};
-
-/// The shared cluster; `None` when a tool or a program of the product is missing, which is recorded.
-async fn cluster() -> Option<Arc<Cluster>> {
-    if built() { shared().await } else { None }
-}
 
 /// Applies the objects of one route in this namespace, and talks to its backend once the route says that it is programmed.
 async fn apply_wait_and_talk(release: &Release, namespace: &str) {

@@ -15,7 +15,6 @@ use tests::kubernetes::dataplane::Dataplane;
 use tests::kubernetes::front::Front;
 use tests::kubernetes::impostor::{Impostor, material};
 use tests::kubernetes::installed::ROUTES;
-use tests::kubernetes::release::built;
 use tests::kubernetes::request::Patch;
 use tests::kubernetes::site::{RECOVERY, Site, TAKEOVER, condition, counts, leads, says};
 use tests::kubernetes::traffic::Traffic;
@@ -212,9 +211,6 @@ async fn meets_an_earlier_leader(cluster: &Arc<Cluster>) -> Option<Scene> {
 
 #[tokio::test]
 async fn a_dataplane_refuses_the_earlier_of_two_leaders_and_keeps_its_table() {
-    if !built() {
-        return;
-    }
     let Some(cluster) = shared().await else {
         return;
     };
@@ -231,9 +227,6 @@ async fn a_dataplane_refuses_the_earlier_of_two_leaders_and_keeps_its_table() {
 /// Not the API server but its own clock tells it.
 #[tokio::test]
 async fn a_leader_that_was_stopped_knows_that_it_does_not_lead_before_it_hears_of_it() {
-    if !built() {
-        return;
-    }
     let Some(cluster) = shared().await else {
         return;
     };
@@ -268,9 +261,6 @@ async fn a_leader_that_was_stopped_knows_that_it_does_not_lead_before_it_hears_o
 /// A played leader of a later term comes first, so that the real one is the earlier one: no time to be missed.
 #[tokio::test]
 async fn a_dataplane_never_goes_back_within_one_lease() {
-    if !built() {
-        return;
-    }
     let Some(cluster) = shared().await else {
         return;
     };

@@ -162,7 +162,7 @@ fn found(canaries: &[Canary], text: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn no_key_is_seen_in_logs_pages_statuses_and_events() {
+async fn no_key_is_seen_in_logs_pages_and_objects() {
     let Some(cluster) = cluster().await else {
         return;
     };

@@ -7,7 +7,6 @@ use tests::kubernetes::cluster::shared;
 use tests::kubernetes::controller::Controller;
 use tests::kubernetes::installed::ROUTES;
 use tests::kubernetes::line::Line;
-use tests::kubernetes::release::built;
 use tests::kubernetes::request::Patch;
 use tests::kubernetes::site::{RECOVERY, Site, condition, counts, leads};
 use tests::manifests::service;
@@ -24,9 +23,6 @@ const TRIES: usize = 10;
 
 #[tokio::test]
 async fn a_status_that_arrives_late_is_refused_and_written_anew() {
-    if !built() {
-        return;
-    }
     let Some(cluster) = shared().await else {
         return;
     };

@@ -3,17 +3,16 @@
 //! Absence of evidence keeps what is served; only evidence withdraws.
 
 use std::fs;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tests::certificate::Authority;
 use tests::client::talk;
 use tests::kubernetes::assumed::AUDIENCE;
-use tests::kubernetes::cluster::{Cluster, definition, own};
+use tests::kubernetes::cluster::{definition, own};
 use tests::kubernetes::controller::{Controller, authority_bundle};
 use tests::kubernetes::dataplane::Dataplane;
 use tests::kubernetes::installed::cluster;
-use tests::kubernetes::release::{PodState, built};
+use tests::kubernetes::release::PodState;
 use tests::kubernetes::serving::{NAME, Serving};
 use tests::kubernetes::site::{RECOVERY, Site};
 use tests::wait;
@@ -32,14 +31,9 @@ const MOST_LINES: usize = 20;
 
 const DEFINITION: &str = "crd/websocketroutes.ws-ingress.dev";
 
-/// An API server that only this test disturbs; `None` when something is missing, which is recorded.
-async fn alone() -> Option<Arc<Cluster>> {
-    if built() { own().await } else { None }
-}
-
 #[tokio::test]
 async fn an_api_server_that_is_gone_for_a_while_is_not_noticed_by_clients() {
-    let Some(cluster) = alone().await else {
+    let Some(cluster) = own().await else {
         return;
     };
     let scene = Serving::start(&cluster).await;
@@ -69,7 +63,7 @@ async fn an_api_server_that_is_gone_for_a_while_is_not_noticed_by_clients() {
 
 #[tokio::test]
 async fn without_their_definition_routes_are_withdrawn_and_open_sockets_live() {
-    let Some(cluster) = alone().await else {
+    let Some(cluster) = own().await else {
         return;
     };
     let mut scene = Serving::start(&cluster).await;

@@ -9,7 +9,6 @@ use tests::kubernetes::cluster::shared;
 use tests::kubernetes::controller::Controller;
 use tests::kubernetes::dataplane::Dataplane;
 use tests::kubernetes::line::Line;
-use tests::kubernetes::release::built;
 use tests::kubernetes::site::{RECOVERY, Site, condition, counts, says};
 use tests::kubernetes::traffic::Traffic;
 use tests::metrics::Metrics;
@@ -38,9 +37,6 @@ struct Scene {
 impl Scene {
     /// With a controller that leads.
     async fn start() -> Option<(Self, Controller)> {
-        if !built() {
-            return None;
-        }
         let site = Site::install(&shared().await?).await;
         let leader = site.leader("controller-0").await;
         let dataplane = site.dataplane("dataplane-0").await;

@@ -8,11 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::assumed::AUDIENCE;
-use super::cluster::{Cluster, shared};
+use super::cluster::Cluster;
+pub use super::cluster::shared as cluster;
 use super::controller::{Controller, authority_bundle};
 use super::dataplane::Dataplane;
 use super::namespace::Namespace;
-use super::release::{Release, Scope, built};
+use super::release::{Release, Scope};
 use crate::certificate::Authority;
 use crate::client::Dial;
 use crate::manifests::{Rule, Tls, endpoints, in_class, route, secret, service};
@@ -33,11 +34,6 @@ pub struct Installed {
     /// Where the routes are.
     pub namespace: Namespace,
     pub authority: Authority,
-}
-
-/// The shared cluster; `None` when a tool or a program of the product is missing, which is recorded.
-pub async fn cluster() -> Option<Arc<Cluster>> {
-    if built() { shared().await } else { None }
 }
 
 impl Installed {

@@ -11,7 +11,6 @@ use super::namespace::Namespace;
 use super::request::Patch;
 use super::rights::{Account, Right, roles};
 use crate::helm::Helm;
-use crate::tools::built_already;
 
 pub const CONTROLLER: &str = "ws-ingress-controller";
 pub const DATAPLANE: &str = "ws-ingress-dataplane";
@@ -49,13 +48,6 @@ pub enum PodState {
     Ready,
     NotReady,
     Terminating,
-}
-
-/// Whether the programs exist yet; what is missing is recorded.
-pub fn built() -> bool {
-    // Both are asked, so that both are listed.
-    let (controller, dataplane) = (built_already(CONTROLLER), built_already(DATAPLANE));
-    controller && dataplane
 }
 
 impl Release {

@@ -17,8 +17,7 @@ use tests::wait::until_limit;
 
 use crate::rollouts::while_it_serves;
 
-/// Documents that show an installation, and the marks around what is run of them. Without the second one that is the first
-/// block of code.
+/// Documents that show an installation, and the marks around what is run of them.
 const DOCUMENTS: [&str; 2] = ["README.md", "docs/kind.md"];
 const BEGIN: &str = "<!-- test: install -->";
 const END: &str = "<!-- test: end -->";
@@ -36,12 +35,10 @@ async fn the_documents_lead_to_an_echo_with_helm_3() {
 async fn from_nothing_to_an_upgrade(helm: Helm) {
     let node = take().await;
     for document in DOCUMENTS {
-        if let Some(commands) = commands(document) {
-            nothing_is_installed(helm, &node).await;
-            helm.script(&node, &commands).await;
-            echoes(&node).await;
-            println!("{document}: installed with {helm:?}, and the route echoes");
-        }
+        nothing_is_installed(helm, &node).await;
+        helm.script(&node, &commands(document)).await;
+        echoes(&node).await;
+        println!("{document}: installed with {helm:?}, and the route echoes");
     }
 
     // The same release with the values that the other tests have, and a change of all its pods.
@@ -107,23 +104,19 @@ async fn are_gone(node: &Node, namespaces: &[String]) {
 }
 
 /// The commands of a document's marked part, without what they are indented by.
-fn commands(document: &str) -> Option<String> {
+fn commands(document: &str) -> String {
     let text = fs::read_to_string(repository().join(document)).expect("a document");
-    let (_, rest) = text.split_once(BEGIN)?;
-    let (marked, whole) = match rest.split_once(END) {
-        Some((marked, _)) => (marked, true),
-        None => (rest, false),
-    };
+    let (_, rest) = text.split_once(BEGIN).expect("a mark before what is run");
+    let (marked, _) = rest.split_once(END).expect("a mark after what is run");
     let mut commands = String::new();
     for line in marked.lines() {
         match line.strip_prefix("    ") {
             Some(command) => commands.extend([command, "\n"]),
             None if line.is_empty() => commands.push('\n'),
-            None if !whole && !commands.trim().is_empty() => break,
             None => {}
         }
     }
-    Some(commands)
+    commands
 }
 
 /// Waits until the one route that there is echoes, at the node port of the Service, with the certificate of its Secret.

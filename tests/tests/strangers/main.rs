@@ -13,7 +13,7 @@ use tests::kubernetes::cluster::{Cluster, shared};
 use tests::kubernetes::controller::{Controller, authority_bundle};
 use tests::kubernetes::dataplane::Dataplane;
 use tests::kubernetes::impostor::{Impostor, material_for};
-use tests::kubernetes::release::{Pod, built};
+use tests::kubernetes::release::Pod;
 use tests::kubernetes::site::{RECOVERY, Site, counts};
 use tests::kubernetes::stranger::Stranger;
 use tests::kubernetes::token::signed;
@@ -42,9 +42,6 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Option<Self> {
-        if !built() {
-            return None;
-        }
         let site = Site::install(&shared().await?).await;
         let controller = site.leader("controller-0").await;
         let dataplane = site.dataplane("dataplane-0").await;
