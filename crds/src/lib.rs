@@ -7,16 +7,20 @@
 pub mod conditions;
 mod definition;
 mod duration;
+mod rule;
 mod schema;
 mod websocketroute;
 
 pub use definition::{custom_resource_definition, custom_resource_definition_yaml};
 pub use duration::{DurationError, DurationString};
+pub use rule::{
+    BackendRef, MAX_BACKEND_REFS, MAX_MATCHES, MAX_WEIGHT, NonUpgrade, PathType, RouteMatch,
+    RoutePath, RouteRule, RouteTimeouts,
+};
 pub use websocketroute::{
-    AddressType, BackendRef, CertificateRef, HostnameClaim, MAX_ADDRESSES, MAX_BACKEND_REFS,
-    MAX_CERTIFICATE_REFS, MAX_HOSTNAMES, MAX_MATCHES, MAX_RULES, MAX_WEIGHT, NonUpgrade, PathType,
-    RouteMatch, RoutePath, RouteRule, RouteTimeouts, RouteTls, StatusAddress, TlsMode,
-    WebSocketRoute, WebSocketRouteSpec, WebSocketRouteStatus,
+    AddressType, CertificateRef, HostnameClaim, MAX_ADDRESSES, MAX_CERTIFICATE_REFS, MAX_HOSTNAMES,
+    MAX_RULES, RouteTls, StatusAddress, TlsMode, WebSocketRoute, WebSocketRouteSpec,
+    WebSocketRouteStatus,
 };
 
 /// The API group of every kind here.

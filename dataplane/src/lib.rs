@@ -1,7 +1,7 @@
 //! The dataplane: terminates TLS, checks opening handshakes, routes, and relays WebSockets.
 //!
 //! One input, a `watch::Receiver<Arc<RouteTable>>`; one way to end, a [`Stop`]. A connection passes, in this order:
-//! `listener` -> `tls` -> `connection` (the story: `handshake`, the table's look-up, `balance`, `upstream`) -> `relay`, or
+//! `listener` -> `tls` -> `connection` -> `request` (the story: `handshake`, the table's look-up, `balance`, `upstream`) -> `relay`, or
 //! `forward` for ordinary HTTP. `drain` holds every open relay; `status` and `metrics` show what happens. A new table touches
 //! new handshakes only.
 
@@ -21,11 +21,13 @@ mod metrics;
 pub mod receive;
 mod reject;
 mod relay;
+mod request;
 mod run;
 mod send_limit;
 mod signals;
 mod status;
 mod tls;
+mod tunnel;
 mod upstream;
 
 pub use admin::{Admin, AdminError};

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use route_table::{
-    HostPattern, PathMatch, Resources, Route, RouteHostname, RouteKey, Rule, Timeouts,
+    HostPattern, HostTls, NonUpgrade, PathMatch, Resources, Route, RouteHostname, RouteKey,
+    RouteTable, Rule, Timeouts,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;

@@ -1,0 +1,164 @@
+//! A rule of a `WebSocketRoute`: which requests it takes, where they go, and for how long.
+//!
+//! As in `websocketroute.rs`, doc comments are what `kubectl explain` prints, and texts and numbers are as wide as JSON has them.
+#![expect(
+    clippy::doc_markdown,
+    reason = "kubectl explain prints these comments as they are; backticks would stay in the text"
+)]
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration::{self, DurationString};
+use crate::schema::{name_schema, namespace_schema, path_value_schema, service_schema};
+
+/// Most matches of one rule.
+pub const MAX_MATCHES: usize = 64;
+/// Most backends of one rule.
+pub const MAX_BACKEND_REFS: usize = 16;
+/// Highest weight of one backend.
+pub const MAX_WEIGHT: i32 = 1_000_000;
+
+/// Requests that match, and the backends that take them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteRule {
+    /// Name of the rule in logs and metrics, unique in the route: lower case letters, digits, '-' and '.'. Default: its index,
+    /// from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "name_schema")]
+    pub name: Option<String>,
+
+    /// A request that fits any one of these is taken. Default: every path.
+    #[serde(default = "default_matches")]
+    #[schemars(length(min = 1, max = MAX_MATCHES), extend("x-kubernetes-list-type" = "atomic"))]
+    pub matches: Vec<RouteMatch>,
+
+    /// What happens to a request that does not ask for a WebSocket. Reject: 426. Forward: proxied as ordinary HTTP to the same
+    /// backends (Socket.IO polling, SockJS, a page). Default: Reject.
+    #[serde(default)]
+    pub non_upgrade: NonUpgrade,
+
+    /// Services that take new connections, by weight. One that cannot be resolved takes none; the others share.
+    #[schemars(
+        length(min = 1, max = MAX_BACKEND_REFS),
+        extend("x-kubernetes-list-type" = "atomic")
+    )]
+    pub backend_refs: Vec<BackendRef>,
+
+    /// Deadlines of every connection that this rule takes.
+    #[serde(default)]
+    pub timeouts: RouteTimeouts,
+}
+
+/// One way for a request to fit a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteMatch {
+    /// The request's path, without its query, compared byte by byte as the client sent it. Default: PathPrefix /.
+    #[serde(default)]
+    pub path: RoutePath,
+}
+
+/// A path and how it is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RoutePath {
+    /// Exact: the whole path. PathPrefix: whole elements from the start, so that /chat takes /chat and /chat/a, never /chatter.
+    /// Default: PathPrefix.
+    #[serde(rename = "type")]
+    pub path_type: PathType,
+
+    /// An absolute path, percent-encoded where needed ('%' and two hexadecimal digits), without empty or dot elements. Default: /.
+    #[schemars(schema_with = "path_value_schema")]
+    pub value: String,
+}
+
+/// How a path is compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum PathType {
+    Exact,
+    #[default]
+    PathPrefix,
+}
+
+/// What happens to a request that does not ask for an upgrade.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum NonUpgrade {
+    #[default]
+    Reject,
+    Forward,
+}
+
+/// A Service port and its share of new connections.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendRef {
+    /// Name of a Service.
+    #[schemars(schema_with = "service_schema")]
+    pub name: String,
+
+    /// Namespace of the Service. Another one needs a ReferenceGrant there, from WebSocketRoutes of this namespace to Services.
+    /// Default: the route's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "namespace_schema")]
+    pub namespace: Option<String>,
+
+    /// Port number of the Service (not of its pods), TCP, from 1 to 65535.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+
+    /// Share of new connections, in proportion to the sum of all weights in the rule, from 0 to 1000000; 0 takes none.
+    /// Default: 1.
+    #[serde(default = "default_weight")]
+    #[schemars(range(min = 0, max = MAX_WEIGHT))]
+    pub weight: i32,
+}
+
+/// Deadlines of a connection, as durations such as 30s, 1h30m or 250ms.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RouteTimeouts {
+    /// TCP connect to one endpoint. Cannot be switched off. Default: 5s.
+    #[schemars(schema_with = "duration::nonzero")]
+    pub connect: DurationString,
+
+    /// From the request's head to the backend's answer (101), the connect included. Cannot be switched off. Default: 10s.
+    #[schemars(schema_with = "duration::nonzero")]
+    pub handshake: DurationString,
+
+    /// Ends a connection when nothing was read from the backend for this long (proxy_read_timeout in nginx). 0s is off.
+    /// Default: 1h.
+    pub read: DurationString,
+
+    /// Ends a connection when one write to either side made no progress for this long (proxy_send_timeout in nginx). 0s is
+    /// off. Default: 60s.
+    pub send: DurationString,
+}
+impl Default for RoutePath {
+    fn default() -> Self {
+        Self {
+            path_type: PathType::default(),
+            value: "/".to_owned(),
+        }
+    }
+}
+
+impl Default for RouteTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: DurationString::from_secs(5),
+            handshake: DurationString::from_secs(10),
+            read: "1h".parse().expect("a constant in the right form"),
+            send: DurationString::from_secs(60),
+        }
+    }
+}
+
+fn default_matches() -> Vec<RouteMatch> {
+    vec![RouteMatch::default()]
+}
+
+fn default_weight() -> i32 {
+    1
+}

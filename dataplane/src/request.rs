@@ -1,0 +1,209 @@
+//! One request, from its head to its answer.
+//!
+//! target and host -> rule -> handshake checks -> endpoint -> backend's answer, then `tunnel` for an upgrade. Each stage has its own file;
+//! this one orders them and counts how they ended. Until the request is judged no backend is contacted, and until a 101 is proven nothing is
+//! tunnelled.
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use route_table::{Host, HostTls, Hostname, Matched, NonUpgrade, RouteTable};
+use tokio::time::Instant;
+
+use crate::connection::Connection;
+use crate::fields::{self, Client, Scheme};
+use crate::forward::{self, Body, empty};
+use crate::handshake;
+use crate::metrics::Metrics;
+use crate::reject::Reject;
+use crate::send_limit::SendLimit;
+use crate::tunnel;
+use crate::upstream::{self, Answer, AnswerLimits};
+
+impl Connection {
+    /// Answers one request; whatever happens, it is counted once, a client that leaves before the answer too.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let upgrade = handshake::asks_for_websocket(request.headers());
+        let metrics = &self.shared.metrics;
+        let mut counted = Counted {
+            metrics,
+            upgrade,
+            outcome: "client_left",
+        };
+        let served = if head_bytes(&request) > self.shared.config.limits.head_bytes {
+            Err(Reject::HeadTooLarge)
+        } else if upgrade {
+            self.upgrade(request).await
+        } else {
+            self.forward(request).await
+        };
+        match served {
+            Ok((outcome, response)) => {
+                counted.outcome = outcome;
+                response
+            }
+            Err(reject) => {
+                tracing::debug!(peer = %self.peer, reject = reject.label(), "request refused");
+                counted.outcome = reject.label();
+                reject.response()
+            }
+        }
+    }
+
+    /// Ordinary HTTP.
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<(&'static str, Response<Body>), Reject> {
+        let (head, body) = request.into_parts();
+        let hostname = handshake::check_host_and_path(&head)?;
+        let table = self.shared.table();
+        let matched = self.find(&table, hostname.as_ref(), head.uri.path())?;
+        match matched.rule.non_upgrade {
+            NonUpgrade::Reject => return Err(Reject::UpgradeRequired),
+            NonUpgrade::Forward => {}
+        }
+        let place = self
+            .shared
+            .loads
+            .take(&table, matched.rule)
+            .ok_or(Reject::NoEndpoint)?;
+        let fields = self.fields_for(&head.headers, &matched);
+        let timeouts = matched.rule.timeouts;
+        // A long answer must not keep an old table alive.
+        drop(table);
+        let request = Request::from_parts(head, body);
+        let shared = &self.shared;
+        let response = forward::forward(
+            request,
+            fields,
+            place,
+            timeouts,
+            &shared.config.limits,
+            &shared.tasks,
+        )
+        .await?;
+        Ok(("forwarded", response))
+    }
+
+    /// A request for a WebSocket: judged whole, then taken to a backend, then tunnelled if the backend agrees.
+    async fn upgrade(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> Result<(&'static str, Response<Body>), Reject> {
+        let started = Instant::now();
+        let upgrading = hyper::upgrade::on(&mut request);
+        let (head, _) = request.into_parts();
+        let hostname = handshake::check_host_and_path(&head)?;
+        let table = self.shared.table();
+        let matched = self.find(&table, hostname.as_ref(), head.uri.path())?;
+        let opening = handshake::check_opening(&head)?;
+        let place = self
+            .shared
+            .loads
+            .take(&table, matched.rule)
+            .ok_or(Reject::NoEndpoint)?;
+        let (key, timeouts) = (matched.key.clone(), matched.rule.timeouts);
+        let fields = self.fields_for(&head.headers, &matched);
+        drop(table);
+
+        let deadline = started + timeouts.handshake;
+        let tcp = upstream::connect(place.address(), timeouts.connect, deadline).await?;
+        let limits = &self.shared.config.limits;
+        let answer_limits = AnswerLimits {
+            head_bytes: limits.head_bytes,
+            head_fields: limits.head_fields,
+            read: timeouts.read,
+        };
+        let target = upstream::origin_form(&head.uri);
+        let request = upstream::Request {
+            target: &target,
+            fields,
+        };
+        let stream = SendLimit::new(tcp, timeouts.send);
+        match upstream::upgrade(stream, request, &opening, answer_limits, deadline).await? {
+            Answer::Refused(response) => Ok(("refused_by_backend", response)),
+            Answer::Upgraded(upgraded) => {
+                let response = upgraded.response.clone().map(|()| empty());
+                tunnel::start(self, upgrading, *upgraded, place, timeouts, key);
+                Ok(("upgraded", response))
+            }
+        }
+    }
+
+    /// The rule for a request. Over TLS the Host must fall under the hostname that TLS was made for: its certificate and policy
+    /// are not those of another (RFC 9110 §7.4).
+    fn find<'a>(
+        &self,
+        table: &'a RouteTable,
+        hostname: Option<&Hostname>,
+        path: &str,
+    ) -> Result<Matched<'a>, Reject> {
+        let host = hostname.and_then(|name| table.host(name));
+        let over_tls = match &self.server_name {
+            Some(name) => {
+                let served = table.host(name).map(|host| host.pattern());
+                if hostname != Some(name) && served != host.map(|host| host.pattern()) {
+                    return Err(Reject::Misdirected);
+                }
+                true
+            }
+            None => false,
+        };
+        let host: &Host = host
+            .filter(|host| matches!(host.tls(), HostTls::Terminate { .. }) == over_tls)
+            .ok_or(Reject::NoHost)?;
+        let matched = host.find(path).ok_or(Reject::NoRule)?;
+        if matched.route.closed {
+            return Err(Reject::Unsupported);
+        }
+        Ok(matched)
+    }
+
+    fn fields_for(&self, sent: &http::HeaderMap, matched: &Matched<'_>) -> http::HeaderMap {
+        let scheme = if self.server_name.is_some() {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        };
+        let rule = format!("{}/{}", matched.key, matched.rule.name);
+        fields::to_backend(
+            sent,
+            Client {
+                address: self.peer,
+                scheme,
+                rule: &rule,
+            },
+        )
+    }
+}
+
+/// Counts a request when it is dropped: hyper drops it unanswered when the client leaves.
+struct Counted<'a> {
+    metrics: &'a Metrics,
+    upgrade: bool,
+    outcome: &'static str,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if self.upgrade {
+            self.metrics.handshake(self.outcome);
+        } else {
+            self.metrics.request(self.outcome);
+        }
+    }
+}
+
+/// About the bytes of a request head as it came: hyper's own limit may be passed by what one read brings at once.
+fn head_bytes(request: &Request<Incoming>) -> usize {
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    let fields = request.headers().iter();
+    // ": " and the line end.
+    target
+        + fields
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum::<usize>()
+}
