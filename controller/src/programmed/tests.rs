@@ -237,7 +237,7 @@ fn what_is_over_a_limit_is_said_with_the_limit_and_the_mend_until_it_is_sent() {
     let delivery = scene.deliveries.get_mut("b").unwrap();
     delivery.left_out = Arc::new(left_out.into());
     let condition = scene.check("False OverLimit");
-    let expected = "certificate default/chat-tls is longer than the 1048576 bytes";
+    let expected = "certificate default/chat-tls is longer than the 1572864 bytes";
     assert!(condition.message.starts_with(expected), "{condition:?}");
     assert!(
         condition.message.ends_with("Make it smaller"),

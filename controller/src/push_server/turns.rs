@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use prometheus_client::metrics::gauge::Gauge;
-use push::PART_BYTES;
+use push::{MAX_BODY_BYTES, PART_BYTES};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::limits::Limits;
@@ -41,7 +41,8 @@ impl Turns {
             greetings: Arc::new(Semaphore::new(limits.greetings)),
             queued: Arc::new(Semaphore::new(queued)),
             // One resource of the largest size is a little more, with its key.
-            part_bytes: u32::try_from(queued.min(PART_BYTES)).unwrap_or(u32::MAX),
+            part_bytes: u32::try_from(queued.min(PART_BYTES.max(MAX_BODY_BYTES)))
+                .unwrap_or(u32::MAX),
             metrics,
         }
     }

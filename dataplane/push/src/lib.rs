@@ -71,11 +71,13 @@ pub const FEATURES: &[&str] = &[];
 /// Most bytes of one message, both ways; gRPC's usual limit. A Hello of 40,000 digests fits.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
-/// Bytes of resources after which the sender begins another part: what one stream buffers, far below [`MAX_MESSAGE_BYTES`].
+/// Bytes of resources after which the sender begins another part: what one stream buffers, far below [`MAX_MESSAGE_BYTES`]. One
+/// resource that is larger is a part of its own.
 pub const PART_BYTES: usize = 1 << 20;
 
-/// Most bytes of one body. A Kubernetes object is at most 1.5 MiB with its text; 10,000 endpoints are under 300 KB here.
-pub const MAX_BODY_BYTES: usize = 1 << 20;
+/// Most bytes of one body: what etcd takes of one object, 1.5 MiB, so that no route that the API server holds is too large. 10,000
+/// endpoints are under 300 KB here.
+pub const MAX_BODY_BYTES: usize = 3 << 19;
 
 /// The body of a resource that is too large to be sent. Nothing can be read from it (it is a tag that protobuf does not have), and
 /// so it does what an unreadable body does: whoever has an accepted form of the resource serves that on.

@@ -211,7 +211,7 @@ async fn a_pod_that_begins_stream_after_stream_is_refused() {
 
 #[tokio::test]
 async fn who_does_not_read_takes_bounded_memory_and_the_others_get_their_turn() {
-    let room = 2 * push::PART_BYTES;
+    let room = 2 * push::MAX_BODY_BYTES;
     let scene = Scene::with(Limits {
         queued_bytes: room,
         ..limits()
