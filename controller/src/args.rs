@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use clap::Parser;
+use crds::name::is_subdomain;
 use ipnet::IpNet;
 
 use crate::store::ObjectKey;
@@ -116,7 +117,7 @@ pub enum NameError {
     )]
     Pair,
     #[error(
-        "must hold only lower case letters, digits, '-' and '.', and be neither empty nor longer than 253 characters"
+        "must hold only lower case letters, digits, '-' and '.', with a letter or digit at both ends of each part between dots, and be neither empty nor longer than 253 characters"
     )]
     Object,
     #[error("must be the uid of a pod, without '_'")]
@@ -148,11 +149,11 @@ impl FromStr for ObjectName {
 
 /// As Kubernetes names objects. They become parts of URLs, so nothing else may pass.
 fn object_name(text: &str) -> Result<String, NameError> {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    if text.is_empty() || text.len() > 253 || !text.chars().all(allowed) {
-        return Err(NameError::Object);
+    if is_subdomain(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(NameError::Object)
     }
-    Ok(text.to_owned())
 }
 
 /// The identity in the Lease is cut at its last '_'.
@@ -228,6 +229,8 @@ mod tests {
         check_refused(&["--dataplane-service", "a/b/c"], "with '/' between");
         check_refused(&["--watch-namespace", "a/b"], "lower case");
         check_refused(&["--watch-namespace", ""], "neither empty");
+        check_refused(&["--lease-name", ".."], "at both ends");
+        check_refused(&["--lease-name=-a"], "at both ends");
         check_refused(
             &["--denied-backend-cidr", "10.0.0.1/33"],
             "--denied-backend-cidr",

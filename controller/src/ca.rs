@@ -29,7 +29,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::failure::Failure;
-pub(crate) use api::quietly;
 use api::{Api, Stored};
 pub(crate) use material::Material;
 use material::{Damaged, MaterialError};

@@ -188,8 +188,14 @@ impl Compiler {
             self.under_way = self.intake.under_way(Instant::now());
         }
         self.health.watched(source, &event);
-        let Taken { changed, read } = self.intake.take(source, event);
-        self.health.undecodable(self.intake.undecodable());
+        let Taken {
+            changed,
+            undecodable,
+            read,
+        } = self.intake.take(source, event);
+        if undecodable {
+            self.health.undecodable(self.intake.undecodable());
+        }
         self.read(read);
         changed
     }

@@ -55,6 +55,8 @@ pub(crate) struct Undecodable {
 pub(crate) struct Taken {
     /// Whether a compile could come out differently.
     pub(crate) changed: bool,
+    /// Whether another object cannot be used, or one less.
+    pub(crate) undecodable: bool,
     /// Secrets to read.
     pub(crate) read: Vec<Read>,
 }
@@ -157,10 +159,11 @@ impl Intake {
                 self.withdraw(&reference, taken);
                 self.undecodable
                     .insert(reference, Undecodable { uid, error });
+                taken.undecodable = true;
                 return;
             }
         };
-        self.undecodable.remove(&reference);
+        taken.undecodable |= self.undecodable.remove(&reference).is_some();
         match content {
             Content::Object(object) => taken.changed |= self.store.apply(object),
             Content::Route(object, observed) => {
@@ -175,7 +178,7 @@ impl Intake {
     }
 
     fn withdraw(&mut self, reference: &ObjectRef, taken: &mut Taken) {
-        self.undecodable.remove(reference);
+        taken.undecodable |= self.undecodable.remove(reference).is_some();
         match reference.kind {
             Kind::WebSocketRoute => {
                 self.observed.gone(&reference.key());

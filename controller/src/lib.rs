@@ -29,6 +29,7 @@ pub mod output;
 pub mod programmed;
 pub mod publish;
 pub mod push_server;
+mod quietly;
 pub mod run;
 mod secret_queue;
 mod secret_reader;

@@ -1,31 +1,25 @@
 //! Reads Secrets one by one, a few at a time, in the order of `secret_queue`.
 //!
 //! In: what to read. Out: one [`Answer`] for each; who asks decides what a failure leads to. A read that panics is an answer too, so
-//! that no Secret is waited for in vain and no content of one ends the process. The body is read here and not by kube, which logs a
-//! body that it cannot decode; it is wiped when it was read, and nothing of it is ever repeated in an error.
+//! that no Secret is waited for in vain and no content of one ends the process.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
+use bytes::Bytes;
 use k8s_openapi::api::core::v1;
 use kube::Client;
-use kube::client::Body;
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
-use zeroize::Zeroizing;
+use tokio::time::{Instant, sleep_until};
 
 use crate::failure::Failure;
+use crate::quietly::{absent_or, quietly};
 use crate::secret_queue::SecretQueue;
 use crate::secrets::{Read, Ticket};
 use crate::store::{Object, ObjectKey};
 
 /// Requests at once: enough to read 10,000 Secrets in seconds, few enough for API Priority and Fairness.
 const AT_ONCE: usize = 16;
-/// Longest wait for one answer.
-const REQUEST: Duration = Duration::from_secs(10);
-/// A Secret is at most 1 MiB; base64 and the rest of the object come on top.
-const MAX_BODY: usize = 4 << 20;
 
 /// What was learned about a Secret.
 #[derive(Debug)]
@@ -146,8 +140,9 @@ impl SecretReader {
 }
 
 async fn answer(client: &Client, key: &ObjectKey) -> Answer {
-    let read = timeout(REQUEST, get(client, key)).await;
-    match read.unwrap_or(Err(Failure::Timeout(REQUEST))) {
+    let path = format!("/api/v1/namespaces/{}/secrets/{}", key.namespace, key.name);
+    let read = quietly::<v1::Secret>(client, http::Request::get(path), Bytes::new());
+    match absent_or(read.await) {
         Ok(Some(secret)) => Answer::Present(secret.into()),
         Ok(None) => Answer::Absent,
         Err(failure) => failed(failure),
@@ -165,49 +160,4 @@ fn failed(failure: Failure) -> Answer {
         }
     };
     Answer::Failed { failure, refused }
-}
-
-/// One Secret; nothing if there is none.
-async fn get(client: &Client, key: &ObjectKey) -> Result<Option<v1::Secret>, Failure> {
-    let path = format!("/api/v1/namespaces/{}/secrets/{}", key.namespace, key.name);
-    let request = http::Request::get(path).body(Body::empty());
-    let request = request.map_err(|_| Failure::Unreadable)?;
-    let response = client.send(request).await?;
-    let status = response.status();
-    let mut body = Zeroizing::new(Vec::new());
-    let mut frames = response.into_body();
-    while let Some(frame) = frames.frame().await {
-        let Ok(data) = frame?.into_data() else {
-            continue;
-        };
-        if body.len() + data.len() > MAX_BODY {
-            return Err(Failure::Unreadable);
-        }
-        grow(&mut body, data.len());
-        body.extend_from_slice(&data);
-    }
-    match status.as_u16() {
-        200 => serde_json::from_slice(&body)
-            .map(Some)
-            .map_err(|_| Failure::Unreadable),
-        404 => Ok(None),
-        code => Err(refusal(code, &body)),
-    }
-}
-
-/// Makes room without leaving a copy behind, as `Vec` would when it moves.
-fn grow(body: &mut Zeroizing<Vec<u8>>, more: usize) {
-    if body.capacity() - body.len() >= more {
-        return;
-    }
-    let mut larger = Zeroizing::new(Vec::with_capacity((body.len() + more).next_power_of_two()));
-    larger.extend_from_slice(body);
-    *body = larger;
-}
-
-/// The API server's own words about a refusal; they hold names only.
-fn refusal(code: u16, body: &[u8]) -> Failure {
-    let status = serde_json::from_slice::<kube::core::Status>(body).unwrap_or_default();
-    let status = kube::core::Status { code, ..status };
-    kube::Error::Api(status.boxed()).into()
 }

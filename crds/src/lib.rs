@@ -7,6 +7,7 @@
 pub mod conditions;
 mod definition;
 mod duration;
+pub mod name;
 mod rule;
 mod schema;
 mod websocketroute;

@@ -1,30 +1,21 @@
 //! The Secret and the `ConfigMap` of the CA in the Kubernetes API.
 //!
-//! Bodies that hold keys are read and written here and not by kube's typed client, which logs a body that it cannot decode. They are
-//! wiped as far as they are ours; the HTTP and TLS layers below keep copies that cannot be reached.
-
-use std::time::Duration;
+//! Bodies hold keys: requests are [`quietly`] made, and what is sent is wiped.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::client::Body;
 use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::material::{Damaged, Material};
 use super::{BUNDLE_KEY, CaError, CaNames};
-use crate::failure::{Failure, shown};
+use crate::failure::Failure;
+use crate::quietly::{absent_or, quietly};
 
-/// Longest wait for one answer.
-const REQUEST: Duration = Duration::from_secs(10);
-/// Most bytes of an answer: a Secret is at most 1 MiB, base64 and the rest of the object come on top.
-const MAX_BODY_BYTES: usize = 4 << 20;
 /// Room for the Secret as it is sent (four short PEM texts in base64, twice the usual), so that the buffer never grows and leaves
 /// a part of a key behind.
 const SECRET_BYTES: usize = 64 << 10;
@@ -174,51 +165,4 @@ fn encode(object: &impl Serialize) -> Result<Bytes, Failure> {
     let mut json = Zeroizing::new(Vec::with_capacity(SECRET_BYTES));
     serde_json::to_writer(&mut *json, object).map_err(|_| Failure::Unreadable)?;
     Ok(Bytes::from_owner(json))
-}
-
-/// One request whose bodies appear in no log and no error.
-pub(crate) async fn quietly<T: DeserializeOwned>(
-    client: &Client,
-    request: http::request::Builder,
-    body: Bytes,
-) -> Result<T, Failure> {
-    let request = request.header(http::header::CONTENT_TYPE, "application/json");
-    let request = request.body(Body::from(body));
-    let request = request.map_err(|_| Failure::Unreadable)?;
-    let asked = async {
-        let response = client.send(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect();
-        let body = body.await.map_err(|_| Failure::Unreadable)?.to_bytes();
-        let answer = if status.is_success() {
-            serde_json::from_slice(&body).map_err(|_| Failure::Unreadable)
-        } else {
-            Err(refusal(status.as_u16(), &body))
-        };
-        if let Ok(mut body) = body.try_into_mut() {
-            body.zeroize();
-        }
-        answer
-    };
-    timeout(REQUEST, asked)
-        .await
-        .unwrap_or(Err(Failure::Timeout(REQUEST)))
-}
-
-/// The API server's own words; never what another answer held.
-fn refusal(code: u16, body: &[u8]) -> Failure {
-    let status = serde_json::from_slice::<kube::core::Status>(body).unwrap_or_default();
-    Failure::Refused {
-        code,
-        reason: shown(&status.reason),
-        message: shown(&status.message),
-    }
-}
-
-fn absent_or<T>(found: Result<T, Failure>) -> Result<Option<T>, Failure> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(failure) if failure.code() == Some(404) => Ok(None),
-        Err(failure) => Err(failure),
-    }
 }

@@ -11,8 +11,8 @@ use kube::Client;
 use super::claims::{Claims, check_audience, check_subject};
 use super::verdicts::Verdict;
 use super::{ServiceAccount, TokenError};
-use crate::ca::quietly;
 use crate::failure::Failure;
+use crate::quietly::quietly;
 
 const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 

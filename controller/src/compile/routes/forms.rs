@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
+use crds::name::{is_label, is_subdomain};
+
 use crate::compile::draft::Draft;
-
-/// Longest name of an object or a rule.
-const MAX_NAME_BYTES: usize = 253;
-
-/// Longest name of a Service or a namespace, which are labels of DNS names.
-const MAX_LABEL_BYTES: usize = 63;
 
 /// Most characters of a user's text that a finding repeats.
 const MAX_SHOWN: usize = 64;
@@ -22,24 +18,7 @@ pub(super) fn namespace_of(draft: &mut Draft, field: &str, named: Option<&str>) 
     named.into()
 }
 
-/// RFC 1123 labels joined by dots, as in the schema: names go into logs, metrics and conditions.
-fn is_name(name: &str) -> bool {
-    name.len() <= MAX_NAME_BYTES && name.split('.').all(has_form_of_label)
-}
-
-fn is_label(name: &str) -> bool {
-    name.len() <= MAX_LABEL_BYTES && has_form_of_label(name)
-}
-
-fn has_form_of_label(label: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    !label.is_empty()
-        && label.chars().all(inner)
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-}
-
-/// What a name may look like, as in the schema.
+/// What a name may look like, as in the schema: names go into logs, metrics and conditions.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
     Object,
@@ -50,7 +29,7 @@ pub(super) enum Form {
 pub(super) fn check_name(draft: &mut Draft, field: &str, name: &str, form: Form) {
     let (fits, words) = match form {
         Form::Object => (
-            is_name(name),
+            is_subdomain(name),
             "must hold only lower case letters, digits, '-' and '.', and begin and end with a letter or digit",
         ),
         Form::Namespace => (
