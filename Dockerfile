@@ -20,36 +20,33 @@ FROM scratch AS programs-given
 COPY target/images/programs /
 FROM programs-${BINARIES} AS programs
 
-FROM scratch AS controller
+# What both images hold beside their programs.
+FROM scratch AS common
 ARG VERSION=0.0.0
 ARG REVISION=unknown
-LABEL org.opencontainers.image.title="ws-ingress controller" \
-      org.opencontainers.image.description="Compiles WebSocketRoutes and pushes the route table to the dataplane" \
-      org.opencontainers.image.licenses="Apache-2.0" \
+LABEL org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=programs /ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=programs /ws-ingress-controller /ws-ingress-controller
 USER 65532:65532
+
+FROM common AS controller
+LABEL org.opencontainers.image.title="ws-ingress controller" \
+      org.opencontainers.image.description="Compiles WebSocketRoutes and pushes the route table to the dataplane"
+COPY --from=programs /ws-ingress-controller /ws-ingress-controller
 EXPOSE 9443 9901
 ENTRYPOINT ["/ws-ingress-controller"]
 
-FROM scratch AS dataplane
-ARG VERSION=0.0.0
-ARG REVISION=unknown
+FROM common AS dataplane
 LABEL org.opencontainers.image.title="ws-ingress dataplane" \
-      org.opencontainers.image.description="Terminates wss and relays WebSockets to backends" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
-COPY --from=programs /ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+      org.opencontainers.image.description="Terminates wss and relays WebSockets to backends"
 COPY --from=programs /ws-ingress-dataplane /ws-ingress-dataplane
-USER 65532:65532
 EXPOSE 8443 8080 9901
 ENTRYPOINT ["/ws-ingress-dataplane"]
 
 # From here on for tests only: the backend, and the node's pause (kind brings its own).
-FROM source AS compile-tests
+# On top of the other, which has compiled most of what these need.
+FROM compile AS compile-tests
 RUN .ci/binaries /programs tests
 FROM scratch AS test-programs-built
 COPY --from=compile-tests /programs /
