@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tests::chart_cases::cases;
 use tests::helm::{CHART, Helm};
-use tests::kubernetes::cluster::{Cluster, own, shared};
+use tests::kubernetes::cluster::{Cluster, definition, own, shared};
 use tests::kubernetes::namespace::Namespace;
 
 const DEFINITION: &str = "websocketroutes.ws-ingress.dev";
@@ -98,6 +98,14 @@ async fn installs_upgrades_rolls_back_and_uninstalls(helm: &Helm) {
     let service = kubectl.get("service", "ws-ingress-dataplane").await;
     assert_eq!(ports(&service), [443, 80]);
 
+    // Who manages the definition apart from now on loses neither it nor a route.
+    let apart = json!({ "crds": { "enabled": false } });
+    release.give("upgrade", &apart).await;
+    kubectl.get("websocketroute", "chat").await;
+    let again = json!({ "crds": { "enabled": true } });
+    release.give("upgrade", &again).await;
+    kubectl.get("websocketroute", "chat").await;
+
     release.helm("uninstall", &[], &json!({})).await;
     assert_eq!(release.objects().await, 0);
     let roles = ["get", "clusterroles,clusterrolebindings", "-o", "name"];
@@ -155,23 +163,59 @@ async fn helm_4_upgrades_what_helm_3_installed() {
 }
 
 #[tokio::test]
-async fn a_definition_that_was_applied_by_hand_is_taken_over_when_asked() {
-    let (Some(helm), Some(cluster)) = (Helm::four(), own().await) else {
+async fn without_a_number_an_autoscaler_keeps_what_it_chose() {
+    let Some(cluster) = shared().await else {
         return;
     };
-    let namespace = cluster.namespace().await;
-    let release = Installation {
-        helm: &helm,
-        namespace,
-    };
-    release.namespace.kubectl.apply(ROUTE).await;
-    let arguments = [CHART, "--take-ownership"];
-    release.helm("install", &arguments, &json!({})).await;
-    release
-        .namespace
-        .kubectl
-        .get("websocketroute", "chat")
-        .await;
+    for helm in [Helm::four(), Helm::three()].into_iter().flatten() {
+        let namespace = cluster.namespace().await;
+        let helm = &helm;
+        let release = Installation { helm, namespace };
+        let with = |log: &str| {
+            json!({
+                "crds": { "enabled": false },
+                "dataplane": { "replicaCount": null, "log": log },
+            })
+        };
+        release.give("install", &with("info")).await;
+        let scale = ["scale", "deployment/ws-ingress-dataplane", "--replicas=5"];
+        release.namespace.kubectl.ok(&scale).await;
+        release.give("upgrade", &with("debug")).await;
+        assert_eq!(release.replicas().await, 5);
+        release.helm("rollback", &["1"], &json!({})).await;
+        assert_eq!(release.replicas().await, 5);
+    }
+}
+
+#[tokio::test]
+async fn an_older_definition_that_was_applied_by_hand_is_taken_over_when_asked() {
+    // Helm 3 owns what it patches without a question, and lacks the second flag.
+    let ways: [(_, &[&str]); 2] = [
+        (
+            Helm::four(),
+            &[CHART, "--take-ownership", "--force-conflicts"],
+        ),
+        (Helm::three(), &[CHART, "--take-ownership"]),
+    ];
+    for (helm, arguments) in ways {
+        let (Some(helm), Some(cluster)) = (helm, own().await) else {
+            return;
+        };
+        let helm = &helm;
+        let namespace = cluster.namespace().await;
+        let release = Installation { helm, namespace };
+        let kubectl = &release.namespace.kubectl;
+        let current = kubectl.get("crd", DEFINITION).await;
+        let older = definition().replace("Routes WebSocket connections", "Routed connections");
+        kubectl.apply(&older).await;
+        let changed = kubectl.get("crd", DEFINITION).await;
+        assert_ne!(changed["spec"], current["spec"]);
+        kubectl.apply(ROUTE).await;
+        release.helm("install", arguments, &json!({})).await;
+        let taken = kubectl.get("crd", DEFINITION).await;
+        assert_eq!(taken["spec"], current["spec"]);
+        kubectl.get("websocketroute", "chat").await;
+    }
 }
 
 #[tokio::test]

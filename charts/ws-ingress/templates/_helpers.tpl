@@ -61,7 +61,14 @@ app.kubernetes.io/name: {{ include "ws-ingress.name" .root }}
 {{/* No version among them: a new chart with the same image must not replace pods that hold sockets. */}}
 {{- define "ws-ingress.podLabels" -}}
 {{- $own := include "ws-ingress.selectorLabels" . | fromYaml }}
-{{- toYaml (merge $own .values.podLabels .root.Values.commonLabels) }}
+{{- toYaml (merge $own (.values.podLabels | default dict) (.root.Values.commonLabels | default dict)) }}
+{{- end }}
+
+{{/* Empty: an autoscaler's. A number that is applied would take back what it chose, or be refused for that. */}}
+{{- define "ws-ingress.replicas" -}}
+{{- if not (kindIs "invalid" .values.replicaCount) }}
+replicas: {{ .values.replicaCount }}
+{{- end }}
 {{- end }}
 
 {{- define "ws-ingress.image" -}}
