@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
-use tests::chart::file;
+use tests::chart::{file, values};
 use tests::chart_cases::cases;
 use tests::helm::{CHART, Helm, LOWEST_KUBERNETES, NEWEST_KUBERNETES, Objects};
 use tests::kubernetes::cluster::definition;
@@ -13,6 +14,9 @@ use tests::process::run_to_end;
 use tests::tools::{Tool, require};
 use tests::wait;
 use tokio::process::Command;
+
+/// Renderings at a time.
+const AT_A_TIME: usize = 4;
 
 /// Both lines of helm; what is missing is recorded.
 fn both() -> Vec<Helm> {
@@ -181,6 +185,69 @@ async fn a_grace_period_that_would_cut_sockets_is_refused() {
     let objects = helm.render(&with(115)).await;
     let pod = &objects.pod("dataplane")["spec"];
     assert_eq!(pod["terminationGracePeriodSeconds"], 115);
+}
+
+#[tokio::test]
+async fn an_empty_value_is_refused_with_its_name_or_means_none() {
+    for helm in both() {
+        let render = async |path: String| {
+            // As in `className:` with nothing behind it.
+            let mut values = json!({});
+            let mut place = &mut values;
+            for name in path.split('.') {
+                place = &mut place[name];
+            }
+            *place = Value::Null;
+            (path, helm.try_template(&values).await)
+        };
+        let paths = values().into_iter().map(|value| value.path);
+        let sections = ["crds", "controller", "dataplane.service"].map(str::to_owned);
+        let rendered = stream::iter(paths.chain(sections)).map(render);
+        let rendered: Vec<_> = rendered.buffered(AT_A_TIME).collect().await;
+        for (path, output) in rendered {
+            if output.success {
+                Objects::parse(&output.stdout);
+            } else {
+                let name = path.rsplit('.').next().unwrap_or_default();
+                let said = output.stderr.contains("specifications of the schema")
+                    && output.stderr.contains(name);
+                assert!(said, "{path}: {}", output.stderr);
+            }
+            assert!(path != "className" || !output.success, "no class is served");
+        }
+    }
+}
+
+#[tokio::test]
+async fn labels_of_a_user_do_not_replace_those_of_the_chart() {
+    let Some(helm) = Helm::four() else {
+        return;
+    };
+    let labels = json!({ "app.kubernetes.io/component": "edge", "app.kubernetes.io/name": "edge" });
+    let values = json!({
+        "commonLabels": labels,
+        "controller": { "podLabels": labels },
+        "dataplane": { "podLabels": labels },
+    });
+    let render = async |values| {
+        // The definition is of no component.
+        let text = helm.template(values).await;
+        Objects::parse(&without_definition(&text))
+    };
+    assert_eq!(render(&values).await, render(&json!({})).await);
+}
+
+#[tokio::test]
+async fn a_pod_of_the_dataplane_is_ready_before_an_old_one_ends() {
+    let Some(helm) = Helm::four() else {
+        return;
+    };
+    for (kind, field) in [("Deployment", "strategy"), ("DaemonSet", "updateStrategy")] {
+        let objects = helm.render(&json!({ "dataplane": { "kind": kind } })).await;
+        let workload = objects.get(&format!("{kind}/ws-ingress-dataplane"));
+        let rolling = &workload["spec"][field]["rollingUpdate"];
+        assert_eq!(rolling["maxUnavailable"], 0, "{workload}");
+    }
 }
 
 #[tokio::test]

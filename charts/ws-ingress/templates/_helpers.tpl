@@ -42,13 +42,13 @@ dataplane) and `values` (its part of the values).
   "app.kubernetes.io/instance" .Release.Name
   "app.kubernetes.io/version" .Chart.AppVersion
   "app.kubernetes.io/managed-by" .Release.Service }}
-{{- toYaml (merge $own .Values.commonLabels) }}
+{{- toYaml (merge $own (.Values.commonLabels | default dict)) }}
 {{- end }}
 
 {{/* Of the objects of a component. */}}
 {{- define "ws-ingress.componentLabels" -}}
-app.kubernetes.io/component: {{ .name }}
-{{ include "ws-ingress.labels" .root }}
+{{- $own := dict "app.kubernetes.io/component" .name }}
+{{- toYaml (merge $own (include "ws-ingress.labels" .root | fromYaml)) }}
 {{- end }}
 
 {{/* What Services and workloads select by. It can never change, so nothing of a user's is in it. */}}
