@@ -1,6 +1,6 @@
 //! `helm` of both lines, and the chart as it renders: the objects, to be looked at one by one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -51,16 +51,7 @@ impl Helm {
     pub async fn run(&self, arguments: &[&str], values: &str) -> Output {
         let mut command = Command::new(&self.program);
         command.args(arguments);
-        for variable in [
-            "HELM_CACHE_HOME",
-            "HELM_CONFIG_HOME",
-            "HELM_DATA_HOME",
-            "KUBECACHEDIR",
-        ] {
-            command.env(variable, self.home.path().join(variable));
-        }
-        // A developer's own cluster is nobody's business here.
-        command.env_remove("KUBECONFIG");
+        keep_apart(&mut command, self.home.path());
         run_to_end(&format!("helm {arguments:?}"), command, values, LIMIT).await
     }
 
@@ -135,6 +126,20 @@ impl Helm {
         assert!(output.success, "with {values}: {}", output.stderr);
         Objects::parse(&output.stdout)
     }
+}
+
+/// Keeps a command that runs `helm` from the settings, caches and clusters of who runs the tests.
+pub fn keep_apart(command: &mut Command, home: &Path) {
+    for variable in [
+        "HELM_CACHE_HOME",
+        "HELM_CONFIG_HOME",
+        "HELM_DATA_HOME",
+        "KUBECACHEDIR",
+    ] {
+        command.env(variable, home.join(variable));
+    }
+    // kubectl's own preferences, where a script runs it.
+    command.env("KUBERC", "off").env_remove("KUBECONFIG");
 }
 
 /// Rendered objects.

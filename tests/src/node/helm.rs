@@ -1,13 +1,13 @@
 //! Runs `helm`, of either line, and commands as the README has them.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::Command;
-use tokio::time::timeout;
 
 use super::{Node, repository};
+use crate::helm::keep_apart;
+use crate::process::{Output, run_to_end};
 use crate::tools::{Tool, require};
 
 /// Longest run of one command; `--wait` gives up before.
@@ -50,6 +50,7 @@ impl Helm {
     }
 
     async fn run(self, node: &Node, mut command: Command) -> String {
+        keep_apart(&mut command, &node.folder.path().join("helm"));
         // For scripts.
         let inherited = std::env::var_os("PATH").unwrap_or_default();
         let programs = [self.program(), node.kubectl.program.clone()];
@@ -61,23 +62,11 @@ impl Helm {
         command
             .current_dir(repository())
             .env("PATH", path)
-            .env("KUBECONFIG", node.kubectl.kubeconfig())
-            // A user's own repositories and plugins have no part in this.
-            .env("HELM_CONFIG_HOME", node.folder.path().join("helm-config"))
-            .env("HELM_CACHE_HOME", node.folder.path().join("helm-cache"))
-            .env("HELM_DATA_HOME", node.folder.path().join("helm-data"))
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        let Ok(output) = timeout(LIMIT, command.output()).await else {
-            panic!("{command:?} did not end within {LIMIT:?}")
-        };
-        let output = output.expect("a program that starts");
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success(),
-            "{command:?}: {stdout}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        stdout
+            .env("KUBECONFIG", node.kubectl.kubeconfig());
+        let what = format!("{command:?}");
+        let output = run_to_end(&what, command, "", LIMIT).await;
+        let Output { stdout, stderr, .. } = &output;
+        assert!(output.success, "{what}: {stdout}{stderr}");
+        output.stdout
     }
 }
