@@ -17,10 +17,9 @@
 //! | [`site`], [`front`], [`line`](mod@line), [`traffic`], [`serving`] | an installation that serves while something is taken away from it |
 //! | [`push`], [`stranger`], [`impostor`], [`token`], [`played`] | both sides of the push, played, and who they say they are |
 //! | [`grants`] | the kind of Gateway API |
-//! | [`assumed`] | what is not settled yet, in one place |
+//! | [`names`] | what programs, chart and tests call the same, in one place |
 //! | [`routes`] | the data file of good and bad routes |
 
-pub mod assumed;
 pub mod audit;
 pub mod cluster;
 pub mod controller;
@@ -32,6 +31,7 @@ pub mod impostor;
 pub mod installed;
 pub mod kubectl;
 pub mod line;
+pub mod names;
 pub mod namespace;
 pub mod played;
 pub mod push;

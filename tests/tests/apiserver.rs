@@ -12,11 +12,11 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tests::certificate::Authority;
 use tests::echo_process::EchoProcess;
-use tests::kubernetes::assumed::{
-    AUDIENCE, AUTHORITY_CONFIG_MAP, CONTROLLER_ACCOUNT, DATAPLANE_ACCOUNT, DATAPLANE_SERVICE, LEASE,
-};
 use tests::kubernetes::cluster::{own, shared};
 use tests::kubernetes::credentials::Identity;
+use tests::kubernetes::names::{
+    AUDIENCE, AUTHORITY_CONFIG_MAP, CONTROLLER_ACCOUNT, DATAPLANE_ACCOUNT, DATAPLANE_SERVICE, LEASE,
+};
 use tests::kubernetes::release::{PodState, Release, Scope};
 use tests::kubernetes::request::{Api, Patch};
 use tests::kubernetes::rights::Account;

@@ -6,9 +6,9 @@
 use tests::certificate::Authority;
 use tests::client::{alert, talk};
 use tests::echo_process::EchoProcess;
-use tests::kubernetes::assumed::AUDIENCE;
 use tests::kubernetes::controller::{Controller, authority_bundle};
 use tests::kubernetes::installed::{ROUTE, cluster, condition, is_programmed, says};
+use tests::kubernetes::names::AUDIENCE;
 use tests::kubernetes::played::{BACKEND, Played, host};
 use tests::kubernetes::push::{certificate, certificate_key, route, route_key};
 use tests::kubernetes::release::{PodState, Release, Scope};

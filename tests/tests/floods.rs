@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use tests::kubernetes::assumed::AUDIENCE;
 use tests::kubernetes::cluster::{Cluster, shared};
 use tests::kubernetes::controller::{Controller, authority_bundle};
+use tests::kubernetes::names::AUDIENCE;
 use tests::kubernetes::site::{Site, counts};
 use tests::kubernetes::stranger::{Refused, Stranger};
 use tests::kubernetes::traffic::Traffic;

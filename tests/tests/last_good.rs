@@ -6,10 +6,10 @@ use bytes::Bytes;
 use prost::Message as _;
 use tests::certificate::Issued;
 use tests::client::alert;
-use tests::kubernetes::assumed::AUDIENCE;
 use tests::kubernetes::controller::authority_bundle;
 use tests::kubernetes::impostor::Answer;
 use tests::kubernetes::installed::cluster;
+use tests::kubernetes::names::AUDIENCE;
 use tests::kubernetes::played::{BACKEND, Played, host};
 use tests::kubernetes::push::wire::{Resource, Route, Update};
 use tests::kubernetes::push::{

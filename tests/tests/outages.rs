@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tests::certificate::Authority;
 use tests::client::talk;
-use tests::kubernetes::assumed::AUDIENCE;
 use tests::kubernetes::cluster::{definition, own};
 use tests::kubernetes::controller::{Controller, authority_bundle};
 use tests::kubernetes::dataplane::Dataplane;
 use tests::kubernetes::installed::cluster;
+use tests::kubernetes::names::AUDIENCE;
 use tests::kubernetes::release::PodState;
 use tests::kubernetes::serving::{NAME, Serving};
 use tests::kubernetes::site::{RECOVERY, Site};

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::kubernetes::assumed::LEASE;
 use tests::kubernetes::cluster::shared;
 use tests::kubernetes::controller::Controller;
 use tests::kubernetes::dataplane::Dataplane;
 use tests::kubernetes::line::Line;
+use tests::kubernetes::names::LEASE;
 use tests::kubernetes::site::{RECOVERY, Site, condition, counts, says};
 use tests::kubernetes::traffic::Traffic;
 use tests::metrics::Metrics;

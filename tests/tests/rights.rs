@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tests::client::certificate_shown;
-use tests::kubernetes::assumed::AUDIENCE;
 use tests::kubernetes::installed::cluster;
+use tests::kubernetes::names::AUDIENCE;
 use tests::kubernetes::rights::{give_back, take};
 use tests::kubernetes::serving::{NAME, Serving};
 use tests::kubernetes::site::{

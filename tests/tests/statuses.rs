@@ -4,12 +4,12 @@
 use serde_json::{Value, json};
 use tests::client::talk;
 use tests::echo_process::EchoProcess;
-use tests::kubernetes::assumed::DATAPLANE_SERVICE;
 use tests::kubernetes::controller::Controller;
 use tests::kubernetes::dataplane::Dataplane;
 use tests::kubernetes::installed::{
     Installed, ROUTE, ROUTES, a_later_second, cluster, condition, is_programmed, read_route, says,
 };
+use tests::kubernetes::names::DATAPLANE_SERVICE;
 use tests::kubernetes::namespace::Namespace;
 use tests::kubernetes::release::{Release, Scope};
 use tests::kubernetes::request::Patch;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::assumed::{
+use super::line::Line;
+use super::names::{
     AUTHORITY_CONFIG_MAP, AUTHORITY_KEY, CONTROLLER_ACCOUNT, CONTROLLER_ADDRESSES,
     DATAPLANE_SERVICE, KUBECONFIG, LEASE, LISTENING,
 };
-use super::line::Line;
 use super::release::{CONTROLLER, Pod, Release, Scope};
 use crate::gateway::address;
 use crate::metrics;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::assumed::{AUDIENCE, CONTROLLER_HOST, DATAPLANE_ADDRESSES, LISTENING};
 use super::controller::authority_bundle;
+use super::names::{AUDIENCE, CONTROLLER_HOST, DATAPLANE_ADDRESSES, LISTENING};
 use super::release::{DATAPLANE, Pod, PodState, Release};
 use crate::gateway::address;
 use crate::metrics::{self, Metrics};

@@ -7,11 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::assumed::AUDIENCE;
 use super::cluster::Cluster;
 pub use super::cluster::shared as cluster;
 use super::controller::{Controller, authority_bundle};
 use super::dataplane::Dataplane;
+use super::names::AUDIENCE;
 use super::namespace::Namespace;
 use super::release::{Release, Scope};
 use crate::certificate::Authority;

@@ -1,5 +1,5 @@
-//! What the programs of order B are taken to do where nothing settles it yet. Whoever settles one of these changes it
-//! here, and nowhere else in the harness; the names of objects are those of the chart too.
+//! Names that programs, chart and tests have in common: of objects, of flags' and variables' values, of what is printed. They
+//! are written here once for the harness, and not taken from a product crate: a name that changes by mistake shall fail tests.
 
 /// The accounts that the chart makes.
 pub const CONTROLLER_ACCOUNT: &str = "ws-ingress-controller";

@@ -2,11 +2,11 @@
 
 use rustls::pki_types::CertificateDer;
 
-use super::assumed::AUDIENCE;
 use super::cluster::Cluster;
 use super::controller::{Controller, authority_bundle};
 use super::dataplane::Dataplane;
 use super::impostor::{Impostor, Served, material};
+use super::names::AUDIENCE;
 use super::push::{Set, backend, certificate, route};
 use super::release::{Release, Scope};
 use crate::certificate::{Authority, Issued};

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::assumed::{CONTROLLER_ACCOUNT, DATAPLANE_ACCOUNT, DATAPLANE_SERVICE, POD_NAME, POD_UID};
 use super::audit::{self, Refusal};
 use super::cluster::{BoundPod, Cluster};
+use super::names::{CONTROLLER_ACCOUNT, DATAPLANE_ACCOUNT, DATAPLANE_SERVICE, POD_NAME, POD_UID};
 use super::namespace::Namespace;
 use super::request::Patch;
 use super::rights::{Account, Right, roles};

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::assumed::CONTROLLER_ACCOUNT;
+use super::names::CONTROLLER_ACCOUNT;
 use super::release::{Release, Scope};
 use super::request::{Api, Patch};
 use crate::wait;

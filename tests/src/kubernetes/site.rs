@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::assumed::LEASE;
 use super::cluster::Cluster;
 use super::controller::Controller;
 use super::dataplane::Dataplane;
 use super::front::Front;
 use super::installed::ROUTES;
+use super::names::LEASE;
 use super::namespace::Namespace;
 use super::release::{Release, Scope};
 use crate::certificate::Authority;

@@ -1,7 +1,7 @@
 //! Who is not a dataplane of the installation gets no table: pods play it, and each is refused by name, on both sides.
 
 use serde_json::{Value, json};
-use tests::kubernetes::assumed::AUTHORITY_CONFIG_MAP;
+use tests::kubernetes::names::AUTHORITY_CONFIG_MAP;
 use tests::node::objects::{Deployment, Pod};
 use tests::node::site::{CONTROLLER, DATAPLANE, RELEASE, Site};
 use tests::node::{Node, ROLLOUT, take};

@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tests::kubernetes::assumed::{AUDIENCE, DATAPLANE_ACCOUNT};
 use tests::kubernetes::cluster::BoundPod;
+use tests::kubernetes::names::{AUDIENCE, DATAPLANE_ACCOUNT};
 use tests::kubernetes::push::wire::{Ack, Hello, from_dataplane::Message};
 use tests::kubernetes::release::{Release, Scope};
 use tests::kubernetes::token::{forged, signed};

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use rustls::version::TLS12;
 use tests::certificate::Authority;
-use tests::kubernetes::assumed::AUDIENCE;
 use tests::kubernetes::cluster::{Cluster, shared};
 use tests::kubernetes::controller::{Controller, authority_bundle};
 use tests::kubernetes::dataplane::Dataplane;
 use tests::kubernetes::impostor::{Impostor, material_for};
+use tests::kubernetes::names::AUDIENCE;
 use tests::kubernetes::release::Pod;
 use tests::kubernetes::site::{RECOVERY, Site, counts};
 use tests::kubernetes::stranger::Stranger;
