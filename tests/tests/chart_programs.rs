@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use tests::chart_cases::cases;
-use tests::helm::{Helm, Objects, object_name};
+use tests::helm::{CHART, Helm, LOWEST_KUBERNETES, Objects, object_name};
 use tests::kubernetes::release::{CONTROLLER, DATAPLANE};
 use tests::process::{program, run_to_end};
 use tests::wait;
@@ -139,6 +139,30 @@ async fn every_selector_selects_the_pods_of_its_component() {
                 let own = &object["metadata"]["labels"]["app.kubernetes.io/component"];
                 assert_eq!(selected, [own.as_str().expect(&what)], "{what}");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_longest_name_of_a_release_makes_names_that_kubernetes_takes() {
+    let Some(helm) = Helm::four() else {
+        return;
+    };
+    // Helm's own limit.
+    let release = format!("{}-edge", "a".repeat(48));
+    let flags = ["--namespace", "edge", "--kube-version", LOWEST_KUBERNETES];
+    let arguments = [&["template", &release, CHART][..], &flags].concat();
+    let objects = Objects::parse(&helm.ok(&arguments, &Value::Null).await);
+    assert!(objects.0.len() > 10);
+    for object in &objects.0 {
+        let name = object["metadata"]["name"].as_str().expect("a name");
+        // RFC 1035 labels for Services, subdomains for roles; labels have the same limit as the former.
+        let limit = if object["kind"] == "Service" { 63 } else { 253 };
+        assert!(name.len() <= limit && !name.contains("--"), "{name}");
+        let labels = object["metadata"]["labels"].as_object().expect("labels");
+        for (label, value) in labels {
+            let length = value.as_str().map_or(0, str::len);
+            assert!((1..=63).contains(&length), "{label}: {value}");
         }
     }
 }
