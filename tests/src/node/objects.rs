@@ -20,7 +20,7 @@ pub struct Pod {
     pub restarts: u64,
 }
 
-/// A Deployment.
+/// A Deployment, or a `DaemonSet` in its place.
 #[derive(Clone, Copy, Debug)]
 pub struct Deployment {
     pub namespace: &'static str,
@@ -30,8 +30,14 @@ pub struct Deployment {
 impl Deployment {
     /// As it stands; nothing when it is not there.
     pub async fn find(self, node: &Node) -> Option<Value> {
-        let path = format!("/apis/apps/v1/namespaces/{}/deployments", self.namespace);
-        node.get(&format!("{path}/{}", self.name)).await
+        for plural in ["deployments", "daemonsets"] {
+            let path = format!("/apis/apps/v1/namespaces/{}/{plural}", self.namespace);
+            let found = node.get(&format!("{path}/{}", self.name)).await;
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
     }
 
     /// As it stands.
@@ -70,11 +76,16 @@ impl Deployment {
         let what = format!("{} has settled", self.name);
         until_limit(&what, ROLLOUT, async || {
             let deployment = self.read(node).await;
-            let wanted = deployment["spec"]["replicas"].as_u64()?;
             let status = &deployment["status"];
             let newest = status["observedGeneration"] == deployment["metadata"]["generation"];
             let count = |field: &str| status[field].as_u64().unwrap_or(0);
-            let counts = ["replicas", "updatedReplicas", "availableReplicas"];
+            let (wanted, counts) = if deployment["kind"] == "DaemonSet" {
+                let counts = ["updatedNumberScheduled", "numberAvailable"];
+                (count("desiredNumberScheduled"), counts)
+            } else {
+                let wanted = deployment["spec"]["replicas"].as_u64()?;
+                (wanted, ["updatedReplicas", "availableReplicas"])
+            };
             let pods = self.pods(node).await;
             let settled = newest
                 && counts.iter().all(|field| count(field) == wanted)

@@ -76,7 +76,8 @@ impl Site {
         let site = Self { node };
         // Before helm: it does not take a field back that `kubectl scale` has changed.
         for deployment in [CONTROLLER, DATAPLANE] {
-            if deployment.find(&site.node).await.is_some() {
+            let found = deployment.find(&site.node).await;
+            if found.is_some_and(|found| found["kind"] == "Deployment") {
                 deployment.scale(&site.node, REPLICAS).await;
             }
         }

@@ -5,6 +5,7 @@
     reason = "how long it took and how many sockets it was is what a reader wants to know"
 )]
 
+mod images;
 mod install;
 mod kills;
 mod rollouts;

@@ -140,3 +140,22 @@ async fn an_evicted_dataplane_drains() {
     .await;
     assert!(0 < told && told < SOCKETS, "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_of_a_daemon_set_replaces_its_pods_in_good_order() {
+    let site = Site::serving(take().await).await;
+    // One pod a node, so that on one node nobody else can take its place.
+    let kind = "dataplane.kind=DaemonSet";
+    site.upgrade(Helm::Four, kind).await;
+    site.settled().await;
+    site.echoes().await;
+    let told = while_it_serves(&site, "helm upgrade of a DaemonSet", async |_| {
+        let values = format!("{kind},dataplane.podAnnotations.revision=next");
+        site.upgrade(Helm::Four, &values).await;
+    })
+    .await;
+    assert_eq!(told, SOCKETS, "every pod was replaced");
+    // As the other tests have it.
+    site.upgrade(Helm::Four, "").await;
+    site.settled().await;
+}
