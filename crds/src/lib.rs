@@ -7,6 +7,7 @@
 pub mod conditions;
 mod definition;
 mod duration;
+mod matching;
 pub mod name;
 mod rule;
 mod schema;
@@ -14,6 +15,7 @@ mod websocketroute;
 
 pub use definition::{custom_resource_definition, custom_resource_definition_yaml};
 pub use duration::{DurationError, DurationString};
+pub use matching::{MAX_CONDITIONS, MatchType, RouteHeaderMatch, RouteQueryParamMatch};
 pub use rule::{
     BackendRef, MAX_BACKEND_REFS, MAX_MATCHES, MAX_WEIGHT, NonUpgrade, PathType, RouteMatch,
     RoutePath, RouteRule, RouteTimeouts,

@@ -10,6 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::{self, DurationString};
+use crate::matching::{
+    MAX_CONDITIONS, RouteHeaderMatch, RouteQueryParamMatch, subprotocols_schema,
+};
 use crate::schema::{name_schema, namespace_schema, path_value_schema, service_schema};
 
 /// Most matches of one rule.
@@ -51,13 +54,35 @@ pub struct RouteRule {
     pub timeouts: RouteTimeouts,
 }
 
-/// One way for a request to fit a rule.
+/// One way for a request to fit a rule: all that is given here must fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteMatch {
     /// The request's path, without its query, compared byte by byte as the client sent it. Default: PathPrefix /.
     #[serde(default)]
     pub path: RoutePath,
+
+    /// Headers that the request must have, all of them, each name once. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = MAX_CONDITIONS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub headers: Vec<RouteHeaderMatch>,
+
+    /// Query parameters that the request must have, all of them, each name once. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = MAX_CONDITIONS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub query_params: Vec<RouteQueryParamMatch>,
+
+    /// Subprotocols (Sec-WebSocket-Protocol), letter for letter: the client must offer any one of these. The backend still chooses among
+    /// all that the client offers. An ordinary request (nonUpgrade Forward) offers none. Default: none is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "subprotocols_schema")]
+    pub subprotocols: Vec<String>,
 }
 
 /// A path and how it is compared.

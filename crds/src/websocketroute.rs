@@ -67,8 +67,9 @@ pub struct WebSocketRouteSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<RouteTls>,
 
-    /// Which requests go where. Of all rules on a hostname an Exact path wins, then the longest prefix, then the older route, then
-    /// the route's namespace and name, then the order here.
+    /// Which requests go where. Of all matches on a hostname that fit, an Exact path wins, then the longest prefix, then the most headers,
+    /// then the most query parameters, then one that asks for a subprotocol, then the older route, then the route's namespace and name,
+    /// then the order here.
     #[schemars(
         length(min = 1, max = MAX_RULES),
         extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = rule_names())

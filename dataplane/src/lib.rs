@@ -17,6 +17,7 @@ mod frames;
 mod handshake;
 mod listener;
 mod local_http;
+mod matching;
 mod metrics;
 pub mod receive;
 mod reject;

@@ -32,6 +32,7 @@ pub(crate) enum Reject {
     /// TLS was made for another hostname (RFC 9110 §15.5.20).
     Misdirected,
     NoHost,
+    /// No rule of the host takes the path, or none that does fits the headers, the query and the subprotocols.
     NoRule,
     /// An upgrade with another method than GET.
     Method,
@@ -142,7 +143,9 @@ impl Reject {
                 "The Host field names another host than the TLS handshake did; open a connection for that host."
             }
             Self::NoHost => "No route serves this host.",
-            Self::NoRule => "No route serves this path.",
+            Self::NoRule => {
+                "No route serves this path, or none serves it with these headers, query parameters and subprotocols."
+            }
             Self::Method => "A WebSocket handshake is a GET request.",
             Self::HttpVersion => "A WebSocket handshake needs HTTP/1.1.",
             Self::Upgrade => {

@@ -4,7 +4,7 @@
 //! this one orders them and counts how they ended. Until the request is judged no backend is contacted, and until a 101 is proven nothing is
 //! tunnelled.
 
-use http::{Request, Response};
+use http::{Request, Response, request};
 use hyper::body::Incoming;
 use route_table::{Host, HostTls, Hostname, Matched, NonUpgrade, RouteTable};
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use crate::connection::Connection;
 use crate::fields::{self, Client, Scheme};
 use crate::forward::{self, Body, empty};
 use crate::handshake;
+use crate::matching::{self, Asks};
 use crate::metrics::Metrics;
 use crate::reject::Reject;
 use crate::send_limit::SendLimit;
@@ -57,7 +58,7 @@ impl Connection {
         let (head, body) = request.into_parts();
         let hostname = handshake::check_host_and_path(&head)?;
         let table = self.shared.table();
-        let matched = self.find(&table, hostname.as_ref(), head.uri.path())?;
+        let matched = self.find(&table, hostname.as_ref(), &head, Asks::Http)?;
         match matched.rule.non_upgrade {
             NonUpgrade::Reject => return Err(Reject::UpgradeRequired),
             NonUpgrade::Forward => {}
@@ -95,7 +96,7 @@ impl Connection {
         let (head, _) = request.into_parts();
         let hostname = handshake::check_host_and_path(&head)?;
         let table = self.shared.table();
-        let matched = self.find(&table, hostname.as_ref(), head.uri.path())?;
+        let matched = self.find(&table, hostname.as_ref(), &head, Asks::WebSocket)?;
         let opening = handshake::check_opening(&head)?;
         let place = self
             .shared
@@ -136,7 +137,8 @@ impl Connection {
         &self,
         table: &'a RouteTable,
         hostname: Option<&Hostname>,
-        path: &str,
+        head: &request::Parts,
+        asks: Asks,
     ) -> Result<Matched<'a>, Reject> {
         let host = hostname.and_then(|name| table.host(name));
         let over_tls = match &self.server_name {
@@ -152,8 +154,8 @@ impl Connection {
         let host: &Host = host
             .filter(|host| matches!(host.tls(), HostTls::Terminate { .. }) == over_tls)
             .ok_or(Reject::NoHost)?;
-        let matched = host.find(path).ok_or(Reject::NoRule)?;
-        if matched.route.closed {
+        let matched = matching::find(host, head, asks).ok_or(Reject::NoRule)?;
+        if matched.closed {
             return Err(Reject::Unsupported);
         }
         Ok(matched)

@@ -51,6 +51,7 @@ impl Default for Manifests {
 pub struct Rule {
     name: Option<String>,
     path: Option<(&'static str, String)>,
+    asks: Option<String>,
     forward: bool,
     backends: Vec<(String, u16, Option<u32>)>,
     timeouts: Vec<(&'static str, String)>,
@@ -62,6 +63,7 @@ impl Rule {
         Self {
             name: None,
             path: None,
+            asks: None,
             forward: false,
             backends: vec![(service.to_owned(), SERVICE_PORT, None)],
             timeouts: Vec::new(),
@@ -83,6 +85,13 @@ impl Rule {
     #[must_use]
     pub fn prefix(mut self, path: &str) -> Self {
         self.path = Some(("PathPrefix", path.to_owned()));
+        self
+    }
+
+    /// What a request must have beside its path, as the inside of a YAML flow map.
+    #[must_use]
+    pub fn asking(mut self, conditions: &str) -> Self {
+        self.asks = Some(conditions.to_owned());
         self
     }
 
@@ -126,11 +135,13 @@ impl Rule {
         if let Some(name) = &self.name {
             let _ = writeln!(text, "    name: {name}");
         }
-        if let Some((kind, value)) = &self.path {
-            let _ = writeln!(
-                text,
-                "    matches:\n    - path:\n        type: {kind}\n        value: {value}"
-            );
+        if self.path.is_some() || self.asks.is_some() {
+            text.push_str("    matches:\n    -");
+            let path = self.path.iter();
+            let path =
+                path.map(|(kind, value)| format!("path: {{ type: {kind}, value: {value} }}"));
+            let parts = path.chain(self.asks.clone()).collect::<Vec<_>>();
+            let _ = writeln!(text, " {{ {} }}", parts.join(", "));
         }
         if self.forward {
             text.push_str("    nonUpgrade: Forward\n");

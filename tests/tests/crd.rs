@@ -84,25 +84,41 @@ async fn the_longest_route_does_not_cost_too_much() {
     };
     let namespace = cluster.namespace().await;
     let path = format!("{{ path: {{ value: /{} }} }},", "%20".repeat(341));
+    let letters = "ABCDEFGH".chars();
+    let headers = letters.clone().map(|letter| {
+        let name = format!("{letter}{}", "A".repeat(30));
+        format!("{{ name: {name}, value: {} }},", "a".repeat(30))
+    });
+    let subprotocols = letters.map(|letter| format!("{letter}{},", "a".repeat(30)));
+    let (headers, subprotocols) = (
+        headers.collect::<String>(),
+        subprotocols.collect::<String>(),
+    );
+    let headers = format!("{{ headers: [{headers}], subprotocols: [{subprotocols}] }},");
+    let params = headers.replace("headers", "queryParams");
     let name = "a".repeat(63);
     let backend = format!("{{ name: {name}, namespace: {name}, port: 80 }},");
-    let rules = (0..16).map(|index| {
-        let name = format!("{}{index}", "a.".repeat(125));
-        let (matches, backends) = (path.repeat(64), backend.repeat(16));
-        format!("{{ name: {name}, matches: [{matches}], backendRefs: [{backends}] }},")
-    });
-    let rules = rules.collect::<String>();
-    let longest = LEAST.replace(
-        "rules: [{ backendRefs: [{ name: chat, port: 80 }] }]",
-        &format!("rules: [{rules}]"),
-    );
-    assert!(longest.len() > 1_000_000, "{} bytes", longest.len());
-    // `apply` would keep the whole text in an annotation, which is too long for one.
-    let output = namespace
-        .kubectl
-        .run(&["create", "-f", "-"], &longest)
-        .await;
-    assert!(output.success, "{}", output.stderr);
+    for (kind, match_of_rule) in [("path", path), ("headers", headers), ("params", params)] {
+        let rules = (0..16).map(|index| {
+            let name = format!("{}{index}", "a.".repeat(125));
+            let (matches, backends) = (match_of_rule.repeat(64), backend.repeat(16));
+            format!("{{ name: {name}, matches: [{matches}], backendRefs: [{backends}] }},")
+        });
+        let rules = rules.collect::<String>();
+        let longest = LEAST
+            .replace("name: least", &format!("name: {kind}"))
+            .replace(
+                "rules: [{ backendRefs: [{ name: chat, port: 80 }] }]",
+                &format!("rules: [{rules}]"),
+            );
+        assert!(longest.len() > 1_000_000, "{} bytes", longest.len());
+        // `apply` would keep the whole text in an annotation, which is too long for one.
+        let output = namespace
+            .kubectl
+            .run(&["create", "-f", "-"], &longest)
+            .await;
+        assert!(output.success, "{kind}: {}", output.stderr);
+    }
 }
 
 #[tokio::test]

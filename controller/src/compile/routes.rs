@@ -5,6 +5,7 @@
 //! dangerous half. What is valid in it is still read, because its claims hold and its references are still looked up.
 
 mod forms;
+mod matches;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};

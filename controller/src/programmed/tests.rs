@@ -38,7 +38,7 @@ fn resources() -> Resources {
     let certificates = vec![secret];
     let rule = Rule {
         name: "0".into(),
-        matches: vec![PathMatch::prefix("/").unwrap()],
+        matches: vec![PathMatch::prefix("/").unwrap().into()],
         non_upgrade: NonUpgrade::Reject,
         backends: vec![WeightedBackend {
             backend: backend(),

@@ -2,15 +2,16 @@
 //!
 //! In: the message, as far as it can be read. Out: a route with the same hostnames and paths and no backends, which the table
 //! finds like any other and which says that it is closed. Without it these requests would fall through to a less specific rule. A hostname or
-//! path that cannot be read is left out: nothing is known of it, and closing more would disturb other routes.
+//! path that cannot be read is left out: nothing is known of it, and closing more would disturb other routes. A match keeps its conditions, so that
+//! it closes its own requests and no others of its path; if they cannot be read, or are of a kind that is not known here, it closes the whole path.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use route_table::{HostTls, NonUpgrade, PathMatch, Route, RouteHostname, Rule, Timeouts};
+use route_table::{HostTls, NonUpgrade, Route, RouteHostname, RouteMatch, Rule, Timeouts};
 
 use crate::decode::{self, MAX_ENTRIES, Place};
-use crate::{key, wire};
+use crate::{key, matches, wire};
 
 /// Never waited for, since there is nothing to connect to; but the table refuses zero.
 const NEVER_USED: Duration = Duration::from_secs(1);
@@ -84,12 +85,12 @@ pub(crate) fn of_accepted(route: &Route, scope: Scope) -> Route {
 fn rule((index, message): (usize, &wire::Rule)) -> Option<Rule> {
     let place = Place::root("");
     let matches = message.matches.iter().take(MAX_ENTRIES);
-    let matches = matches.filter_map(|path| decode::path_match(&place, path).ok());
+    let matches = matches.filter_map(|found| matches::decode_closed(&place, found));
     let name = key::name(&message.name).unwrap_or_else(|| Arc::from(index.to_string()));
     closed_rule(name, matches.collect())
 }
 
-fn closed_rule(name: Arc<str>, matches: Vec<PathMatch>) -> Option<Rule> {
+fn closed_rule(name: Arc<str>, matches: Vec<RouteMatch>) -> Option<Rule> {
     // The table refuses a rule without a match, and would then keep the route's open form.
     if matches.is_empty() {
         return None;

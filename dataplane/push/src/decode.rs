@@ -13,14 +13,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use route_table::{
-    Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, HostPattern,
-    HostTls, HostnameError, NonUpgrade, PathError, PathMatch, PrivateKey, Route, RouteHostname,
-    Rule, Timeouts, WeightedBackend,
+    Backend, BackendKey, CertificateKey, CertificateResource, ConditionError, Endpoint,
+    EndpointState, HostPattern, HostTls, HostnameError, NonUpgrade, PathError, PrivateKey, Route,
+    RouteHostname, Rule, Timeouts, WeightedBackend,
 };
 use rustls::pki_types::CertificateDer;
 
-use crate::key;
-use crate::wire;
+use crate::{key, matches, wire};
 
 /// Most entries of any list in a route or of a chain: many times what the schema allows, so that a later schema may allow more.
 pub(crate) const MAX_ENTRIES: usize = 1024;
@@ -55,6 +54,8 @@ pub(crate) enum FieldProblem {
     Hostname(HostnameError),
     #[error(transparent)]
     Path(PathError),
+    #[error(transparent)]
+    Condition(ConditionError),
     #[error("is not a port from 1 to 65535")]
     Port,
     #[error("is neither 4 nor 16 bytes")]
@@ -86,7 +87,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    fn field(&'a self, name: &'a str) -> Self {
+    pub(crate) fn field(&'a self, name: &'a str) -> Self {
         Self {
             parent: Some(self),
             name,
@@ -117,7 +118,7 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-type Result<T> = std::result::Result<T, Undecodable>;
+pub(crate) type Result<T> = std::result::Result<T, Undecodable>;
 
 /// Reads the message in a body, sharing its bytes.
 pub(crate) fn message<M: Message + Default>(body: &Bytes) -> Result<M> {
@@ -218,7 +219,7 @@ fn rule(place: &Place<'_>, message: &wire::Rule) -> Result<Rule> {
     let timeouts = required(&timeouts_place, timeouts.as_ref())?;
     Ok(Rule {
         name: name(&place.field("name"), rule_name)?,
-        matches: list(place.field("matches"), matches, path_match)?,
+        matches: list(place.field("matches"), matches, matches::decode)?,
         non_upgrade: decode_non_upgrade(&place.field("non_upgrade"), *non_upgrade)?,
         backends: list(place.field("backends"), backends, weighted)?,
         timeouts: decode_timeouts(&timeouts_place, timeouts)?,
@@ -231,15 +232,6 @@ fn decode_non_upgrade(place: &Place<'_>, value: i32) -> Result<NonUpgrade> {
         Ok(wire::NonUpgrade::Forward) => Ok(NonUpgrade::Forward),
         Ok(wire::NonUpgrade::Unspecified) | Err(_) => Err(place.error(FieldProblem::Unknown)),
     }
-}
-
-pub(crate) fn path_match(place: &Place<'_>, message: &wire::PathMatch) -> Result<PathMatch> {
-    let parsed = match &message.path {
-        Some(wire::path_match::Path::Exact(value)) => PathMatch::exact(value),
-        Some(wire::path_match::Path::Prefix(value)) => PathMatch::prefix(value),
-        None => return Err(place.field("path").error(FieldProblem::Unknown)),
-    };
-    parsed.map_err(|error| place.field("path").error(FieldProblem::Path(error)))
 }
 
 fn weighted(place: &Place<'_>, message: &wire::WeightedBackend) -> Result<WeightedBackend> {
@@ -330,7 +322,7 @@ fn bounded<T>(place: &Place<'_>, listed: &[T]) -> Result<()> {
     Ok(())
 }
 
-fn list<M, T>(
+pub(crate) fn list<M, T>(
     place: Place<'_>,
     listed: &[M],
     decode: impl Fn(&Place<'_>, &M) -> Result<T>,

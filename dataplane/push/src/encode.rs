@@ -11,11 +11,11 @@ use bytes::Bytes;
 use prost::Message;
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, HostTls,
-    NonUpgrade, PathMatch, Route, RouteHostname, Rule, Timeouts, WeightedBackend,
+    NonUpgrade, Route, RouteHostname, Rule, Timeouts, WeightedBackend,
 };
 use zeroize::Zeroizing;
 
-use crate::wire;
+use crate::{matches, wire};
 
 /// The body of a resource, and the features without which it must not be served.
 #[derive(Clone)]
@@ -39,8 +39,8 @@ pub(crate) fn route(route: &Route) -> Encoded {
         rules: rules.iter().map(rule).collect(),
     };
     Encoded {
-        // All fields so far are of the first version. A later one that narrows what is admitted is named here when it is set.
-        requires: Vec::new(),
+        // A field that narrows what is admitted is named here when it is set; the fields of the first version are not.
+        requires: matches::required(route).into_iter().collect(),
         body: message.encode_to_vec().into(),
     }
 }
@@ -127,7 +127,7 @@ fn rule(rule: &Rule) -> wire::Rule {
     } = *timeouts;
     wire::Rule {
         name: name.to_string(),
-        matches: matches.iter().map(path_match).collect(),
+        matches: matches.iter().map(matches::encode).collect(),
         non_upgrade: non_upgrade.into(),
         backends: backends.iter().map(weighted).collect(),
         timeouts: Some(wire::Timeouts {
@@ -137,16 +137,6 @@ fn rule(rule: &Rule) -> wire::Rule {
             send: Some(duration(send)),
         }),
     }
-}
-
-fn path_match(path: &PathMatch) -> wire::PathMatch {
-    let path = match path {
-        PathMatch::Exact(value) => wire::path_match::Path::Exact(value.to_string()),
-        // The root prefix is empty in the table; a path on the wire always begins with '/'.
-        PathMatch::Prefix(value) if value.is_empty() => wire::path_match::Path::Prefix("/".into()),
-        PathMatch::Prefix(value) => wire::path_match::Path::Prefix(value.to_string()),
-    };
-    wire::PathMatch { path: Some(path) }
 }
 
 fn weighted(weighted: &WeightedBackend) -> wire::WeightedBackend {

@@ -19,6 +19,7 @@ mod fence;
 mod fit;
 mod greeting;
 mod key;
+mod matches;
 mod redact;
 #[cfg(test)]
 mod samples;
@@ -66,7 +67,11 @@ pub const NOT_THE_LEADER: &str = "not the leader";
 ///
 /// A feature stands for a field whose absence would admit more than was asked. Its name says what a dataplane that never heard
 /// of it must close: `route/...` answers the route with 503, anything else refuses the handshakes of its hostnames.
-pub const FEATURES: &[&str] = &[];
+pub const FEATURES: &[&str] = &[
+    matches::HEADERS,
+    matches::QUERY_PARAMS,
+    matches::SUBPROTOCOLS,
+];
 
 /// Most bytes of one message, both ways; gRPC's usual limit. A Hello of 40,000 digests fits.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

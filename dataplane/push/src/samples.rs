@@ -11,9 +11,10 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use route_table::{
-    Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, HostPattern,
-    HostTls, NonUpgrade, PathMatch, PrivateKey, Resources, Route, RouteHostname, RouteKey, Rule,
-    Timeouts, WeightedBackend,
+    Backend, BackendKey, CertificateKey, CertificateResource, Conditions, Endpoint, EndpointState,
+    HeaderMatch, HostPattern, HostTls, NonUpgrade, PathMatch, PrivateKey, QueryParamMatch,
+    Resources, Route, RouteHostname, RouteKey, RouteMatch, Rule, Subprotocol, Timeouts,
+    WeightedBackend,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -71,8 +72,11 @@ pub(crate) fn route() -> Route {
         rules: vec![Rule {
             name: "0".into(),
             matches: vec![
-                PathMatch::prefix("/").unwrap(),
-                PathMatch::exact("/ws").unwrap(),
+                PathMatch::prefix("/").unwrap().into(),
+                RouteMatch {
+                    path: PathMatch::exact("/ws").unwrap(),
+                    conditions: conditions(),
+                },
             ],
             non_upgrade: NonUpgrade::Reject,
             backends: vec![WeightedBackend { backend, weight: 1 }],
@@ -85,6 +89,25 @@ pub(crate) fn route() -> Route {
         }],
         closed: false,
     }
+}
+
+/// One of each kind.
+fn conditions() -> Conditions {
+    Conditions {
+        headers: vec![HeaderMatch::new("X-Env", "beta").unwrap()],
+        query_params: vec![QueryParamMatch::new("v", "a b").unwrap()],
+        subprotocols: vec![Subprotocol::new("chat.v1").unwrap()],
+    }
+}
+
+fn any_match() -> impl Strategy<Value = RouteMatch> {
+    (path(), any::<[bool; 3]>()).prop_map(|(path, [headers, query_params, subprotocols])| {
+        let mut conditions = conditions();
+        conditions.headers.truncate(headers.into());
+        conditions.query_params.truncate(query_params.into());
+        conditions.subprotocols.truncate(subprotocols.into());
+        RouteMatch { path, conditions }
+    })
 }
 
 fn name() -> impl Strategy<Value = Arc<str>> {
@@ -146,7 +169,7 @@ fn rule() -> impl Strategy<Value = Rule> {
     let non_upgrade = select(&[NonUpgrade::Reject, NonUpgrade::Forward][..]);
     let parts = (
         name(),
-        vec(path(), 0..3),
+        vec(any_match(), 0..3),
         non_upgrade,
         vec(weighted, 0..3),
         timeouts(),

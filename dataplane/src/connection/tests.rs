@@ -18,7 +18,7 @@ fn table(closed: bool) -> Arc<RouteTable> {
     let second = Duration::from_secs(1);
     let rule = Rule {
         name: "0".into(),
-        matches: vec![PathMatch::prefix("/").unwrap()],
+        matches: vec![PathMatch::prefix("/").unwrap().into()],
         non_upgrade: NonUpgrade::Reject,
         backends: Vec::new(),
         timeouts: Timeouts {

@@ -9,6 +9,7 @@ mod backend;
 mod certificate;
 mod host;
 mod lookup;
+mod matching;
 mod path;
 mod route;
 mod table;
@@ -18,7 +19,11 @@ pub use certificate::{
     Certificate, CertificateError, CertificateKey, CertificateResource, PrivateKey,
 };
 pub use host::{HostPattern, Hostname, HostnameError, MAX_HOSTNAME_BYTES};
-pub use lookup::{Host, Matched};
+pub use lookup::{Host, MAX_CONDITIONS_OF_HOST, Matched};
+pub use matching::{
+    ConditionError, Conditions, HeaderMatch, MAX_CONDITION_NAME_BYTES, MAX_CONDITION_VALUE_CHARS,
+    QueryParamMatch, RequestParts, RouteMatch, Subprotocol,
+};
 pub use path::{MAX_PATH_BYTES, PathError, PathMatch};
 pub use route::{
     BackendKey, HostTls, NonUpgrade, Route, RouteHostname, RouteKey, Rule, Timeouts,

@@ -1,7 +1,7 @@
 //! Path matches of a rule and the index that finds the best one.
 //!
-//! In: `Exact` and `PathPrefix` values. Out: [`PathIndex`], which gives the best entry for a request path in time that depends
-//! on the depth of the path, not on the number of rules. Prefixes match whole elements (Gateway API `PathMatchPathPrefix`):
+//! In: `Exact` and `PathPrefix` values. Out: [`PathIndex`], which gives what stands at a request path, best first, in time that
+//! depends on the depth of the path, not on the number of rules. Prefixes match whole elements (Gateway API `PathMatchPathPrefix`):
 //! `/chat` matches `/chat`, `/chat/` and `/chat/a`, never `/chatter`. Paths are compared byte by byte as the client sent them;
 //! dot segments never get here, the handshake refuses them.
 
@@ -108,7 +108,7 @@ impl fmt::Debug for PathMatch {
     }
 }
 
-/// The best entry for a path: `Exact` first, then the longest prefix. Of two entries with one match the first added stays.
+/// What stands at each path: `Exact` first, then from the longest prefix to the shortest.
 #[derive(Debug, Clone)]
 pub(crate) struct PathIndex<T> {
     exact: HashMap<Arc<str>, T>,
@@ -117,7 +117,7 @@ pub(crate) struct PathIndex<T> {
     longest_prefix: usize,
 }
 
-impl<T> PathIndex<T> {
+impl<T: Default> PathIndex<T> {
     pub(crate) fn new() -> Self {
         Self {
             exact: HashMap::new(),
@@ -126,30 +126,38 @@ impl<T> PathIndex<T> {
         }
     }
 
-    /// Adds an entry, unless the same match is taken already.
-    pub(crate) fn insert(&mut self, path: &PathMatch, entry: T) {
+    /// What stands at this match, to be added to.
+    pub(crate) fn entry(&mut self, path: &PathMatch) -> &mut T {
         match path {
-            PathMatch::Exact(value) => {
-                self.exact.entry(value.clone()).or_insert(entry);
-            }
+            PathMatch::Exact(value) => self.exact.entry(value.clone()).or_default(),
             PathMatch::Prefix(value) => {
                 self.longest_prefix = self.longest_prefix.max(value.len());
-                self.prefix.entry(value.clone()).or_insert(entry);
+                self.prefix.entry(value.clone()).or_default()
             }
         }
     }
 
-    pub(crate) fn find(&self, path: &str) -> Option<&T> {
-        if let Some(entry) = self.exact.get(path) {
-            return Some(entry);
+    pub(crate) fn entries(&mut self) -> impl Iterator<Item = &mut T> {
+        self.exact.values_mut().chain(self.prefix.values_mut())
+    }
+
+    /// The first that `choose` takes something of, in order of precedence.
+    pub(crate) fn find_map<'a, R>(
+        &'a self,
+        path: &str,
+        choose: impl Fn(&'a T) -> Option<R>,
+    ) -> Option<R> {
+        if let Some(chosen) = self.exact.get(path).and_then(&choose) {
+            return Some(chosen);
         }
         // Cut at each element from the longest prefix that any rule has.
         let mut end = path.len();
         loop {
             if end <= self.longest_prefix
                 && let Some(entry) = path.get(..end).and_then(|prefix| self.prefix.get(prefix))
+                && let Some(chosen) = choose(entry)
             {
-                return Some(entry);
+                return Some(chosen);
             }
             end = path.get(..end)?.rfind('/')?;
         }
@@ -162,11 +170,11 @@ mod tests {
 
     #[track_caller]
     fn check(matches: &[PathMatch], path: &str, expected: Option<usize>) {
-        let mut index = PathIndex::new();
+        let mut index = PathIndex::<Option<usize>>::new();
         for (position, path) in matches.iter().enumerate() {
-            index.insert(path, position);
+            index.entry(path).get_or_insert(position);
         }
-        assert_eq!(index.find(path).copied(), expected, "{path}");
+        assert_eq!(index.find_map(path, |entry| *entry), expected, "{path}");
     }
 
     fn prefix(value: &str) -> PathMatch {

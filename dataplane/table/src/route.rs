@@ -8,7 +8,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{CertificateKey, HostPattern, PathMatch};
+use crate::{CertificateKey, HostPattern, RouteMatch};
 
 /// Names one `WebSocketRoute`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,7 +95,7 @@ pub struct Rule {
     /// `rules[].name`, or the rule's index from 0.
     pub name: Arc<str>,
     /// Any one of these.
-    pub matches: Vec<PathMatch>,
+    pub matches: Vec<RouteMatch>,
     pub non_upgrade: NonUpgrade,
     pub backends: Vec<WeightedBackend>,
     pub timeouts: Timeouts,

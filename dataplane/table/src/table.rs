@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::lookup::Serving;
 use crate::{
     Backend, BackendKey, Certificate, CertificateError, CertificateKey, CertificateResource, Host,
-    HostPattern, HostTls, Hostname, MAX_ENDPOINTS, Route, RouteKey,
+    HostPattern, HostTls, Hostname, MAX_CONDITIONS_OF_HOST, MAX_ENDPOINTS, Route, RouteKey,
 };
 
 /// Everything that a table is built from, by stable key.
@@ -57,6 +57,10 @@ pub enum Invalid {
     ZeroTimeout { rule: Arc<str> },
     #[error("hostname {hostname} has other TLS settings here than in an older route")]
     TlsConflict { hostname: HostPattern },
+    #[error(
+        "the routes of hostname {hostname} have more than {MAX_CONDITIONS_OF_HOST} header, query and subprotocol conditions, and this one is among the youngest: its paths are refused until there are fewer; use other hostnames or paths"
+    )]
+    TooManyConditions { hostname: HostPattern },
     #[error("{count} endpoints are more than the {MAX_ENDPOINTS} that a backend may have")]
     TooManyEndpoints { count: usize },
     #[error(transparent)]
@@ -172,6 +176,12 @@ impl RouteTable {
                 .cloned();
             let host =
                 kept.unwrap_or_else(|| Arc::new(Host::new(pattern.clone(), tls.clone(), routes)));
+            rejected.extend(host.shut().map(|key| Rejected {
+                key: ResourceKey::Route(key.clone()),
+                reason: Invalid::TooManyConditions {
+                    hostname: pattern.clone(),
+                },
+            }));
             index.insert(name.clone(), host);
         }
     }

@@ -22,8 +22,8 @@ use proptest::test_runner::{Config, TestRunner};
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, HostPattern,
     HostTls, Hostname, Invalid, MAX_ENDPOINTS, NonUpgrade, PathMatch, PrivateKey, Rejected,
-    ResourceKey, Resources, Route, RouteHostname, RouteKey, RouteTable, Rule, Timeouts,
-    WeightedBackend,
+    RequestParts, ResourceKey, Resources, Route, RouteHostname, RouteKey, RouteMatch, RouteTable,
+    Rule, Timeouts, WeightedBackend,
 };
 
 const HOSTNAMES: [&str; 5] = [
@@ -58,7 +58,7 @@ fn lookup_equals_a_plain_scan() {
                 let (expected, candidates) = scan(&resources, host, path);
                 let found = table
                     .host(&Hostname::parse(host).unwrap())
-                    .and_then(|host| host.find(path))
+                    .and_then(|host| host.find(&RequestParts::of_path(path)))
                     .map(|matched| (matched.key.clone(), matched.rule.clone()));
                 matched.set(matched.get() + u32::from(found.is_some()));
                 contested.set(contested.get() + u32::from(candidates > 1));
@@ -92,7 +92,7 @@ fn scan(resources: &Resources, host: &str, path: &str) -> (Option<(RouteKey, Rul
         }
         for (index, rule) in route.rules.iter().enumerate() {
             for value in &rule.matches {
-                let rank = match value {
+                let rank = match &value.path {
                     PathMatch::Exact(value) if **value == *path => (0, 0),
                     PathMatch::Prefix(value) if is_below(value, path) => {
                         (1, usize::MAX - value.len())
@@ -178,7 +178,10 @@ fn assert_shared(
             (Some(_), None) | (None, Some(_)) => panic!("{host} is in one table only"),
         }
         for path in REQUEST_PATHS {
-            let routes = [a, b].map(|table| table.host(&host).and_then(|host| host.find(path)));
+            let routes = [a, b].map(|table| {
+                let host = table.host(&host)?;
+                host.find(&RequestParts::of_path(path))
+            });
             if let [Some(a), Some(b)] = routes {
                 assert!(Arc::ptr_eq(a.route, b.route), "{host}{path}");
             }
@@ -305,7 +308,8 @@ fn a_closed_route_keeps_its_paths_and_refuses_handshakes_whatever_its_age() {
                 .host(&Hostname::parse("a.example.com").unwrap())
                 .unwrap();
             assert_eq!(host.tls(), host_tls, "age {closed_age}");
-            let name = |path| host.find(path).unwrap().key.name.to_string();
+            let find = |path| host.find(&RequestParts::of_path(path)).unwrap();
+            let name = |path| find(path).key.name.to_string();
             assert_eq!([name("/ws"), name("/x")], ["closed", "open"]);
         }
     }
@@ -446,7 +450,7 @@ fn route() -> impl Strategy<Value = Route> {
 fn rule(name: &str, matches: Vec<PathMatch>) -> Rule {
     Rule {
         name: name.into(),
-        matches,
+        matches: matches.into_iter().map(RouteMatch::from).collect(),
         non_upgrade: NonUpgrade::Reject,
         backends: vec![WeightedBackend {
             backend: backend_key("s0"),

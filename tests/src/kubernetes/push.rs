@@ -152,8 +152,9 @@ pub fn route(name: &str, host: &str, requires: &[&str], backend: &str) -> wire::
     });
     let rule = wire::Rule {
         name: "0".to_owned(),
-        matches: vec![wire::PathMatch {
-            path: Some(wire::path_match::Path::Prefix("/".to_owned())),
+        matches: vec![wire::RouteMatch {
+            path: Some(wire::route_match::Path::Prefix("/".to_owned())),
+            ..wire::RouteMatch::default()
         }],
         non_upgrade: wire::NonUpgrade::Reject.into(),
         backends: vec![wire::WeightedBackend {

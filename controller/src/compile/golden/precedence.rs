@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use crds::WebSocketRoute;
 use jiff::Timestamp;
-use route_table::{HostPattern, PathMatch, RouteKey};
+use route_table::{HostPattern, PathMatch, RouteKey, RouteMatch};
 
 use super::Run;
-use super::view::split;
+use super::view::Request;
 use crate::store::ObjectKey;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,9 @@ pub(super) enum Step {
     LongerWildcard,
     ExactPath,
     LongerPrefix,
+    MoreHeaders,
+    MoreQueryParams,
+    Subprotocol,
     OlderRoute,
     RouteWithoutTime,
     RouteName,
@@ -39,7 +42,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::ClaimRecorded,
         Self::ClaimRecordedAgainstCreated,
         Self::ClaimCreated,
@@ -51,6 +54,9 @@ impl Step {
         Self::LongerWildcard,
         Self::ExactPath,
         Self::LongerPrefix,
+        Self::MoreHeaders,
+        Self::MoreQueryParams,
+        Self::Subprotocol,
         Self::OlderRoute,
         Self::RouteWithoutTime,
         Self::RouteName,
@@ -138,6 +144,9 @@ struct Candidate<'a> {
     suffix: Reverse<usize>,
     prefix: bool,
     length: Reverse<usize>,
+    headers: Reverse<usize>,
+    query_params: Reverse<usize>,
+    subprotocol: Reverse<bool>,
     unknown_age: bool,
     created: Option<i64>,
     key: &'a RouteKey,
@@ -145,21 +154,22 @@ struct Candidate<'a> {
 }
 
 fn request_steps(run: &Run, request: &str) -> Vec<Step> {
-    let (host, path) = split(request);
+    let asked = Request::read(request);
+    let host = &asked.host;
     let mut candidates = Vec::new();
     for (key, route) in &run.compiled.resources.routes {
         for hostname in route
             .hostnames
             .iter()
-            .filter(|hostname| hostname.pattern.covers(&host))
+            .filter(|hostname| hostname.pattern.covers(host))
         {
             let (wildcard, suffix) = match &hostname.pattern {
                 HostPattern::Exact(name) => (false, name.as_str().len()),
                 HostPattern::Wildcard(name) => (true, name.as_str().len()),
             };
             for (rule, held) in route.rules.iter().enumerate() {
-                for path in held.matches.iter().filter(|value| takes(value, path)) {
-                    let (prefix, length) = match path {
+                for found in held.matches.iter().filter(|found| takes(found, &asked)) {
+                    let (prefix, length) = match &found.path {
                         PathMatch::Exact(value) => (false, value.len()),
                         PathMatch::Prefix(value) => (true, value.len()),
                     };
@@ -168,6 +178,9 @@ fn request_steps(run: &Run, request: &str) -> Vec<Step> {
                         suffix: Reverse(suffix),
                         prefix,
                         length: Reverse(length),
+                        headers: Reverse(found.conditions.headers.len()),
+                        query_params: Reverse(found.conditions.query_params.len()),
+                        subprotocol: Reverse(!found.conditions.subprotocols.is_empty()),
                         unknown_age: route.created.is_none(),
                         created: route.created,
                         key,
@@ -181,7 +194,7 @@ fn request_steps(run: &Run, request: &str) -> Vec<Step> {
     let Some((winner, losers)) = candidates.split_first() else {
         return Vec::new();
     };
-    let answer = run.table.host(&host).unwrap().find(path).unwrap();
+    let answer = run.table.host(host).unwrap().find(&asked.parts()).unwrap();
     let rule = &run.compiled.resources.routes[winner.key].rules[winner.rule];
     assert_eq!(
         (answer.key, answer.rule),
@@ -204,6 +217,12 @@ fn decided_by(winner: &Candidate<'_>, loser: &Candidate<'_>) -> Step {
         Step::ExactPath
     } else if winner.length != loser.length {
         Step::LongerPrefix
+    } else if winner.headers != loser.headers {
+        Step::MoreHeaders
+    } else if winner.query_params != loser.query_params {
+        Step::MoreQueryParams
+    } else if winner.subprotocol != loser.subprotocol {
+        Step::Subprotocol
     } else if winner.unknown_age != loser.unknown_age {
         Step::RouteWithoutTime
     } else if winner.created != loser.created {
@@ -215,9 +234,22 @@ fn decided_by(winner: &Candidate<'_>, loser: &Candidate<'_>) -> Step {
     }
 }
 
-fn takes(value: &PathMatch, path: &str) -> bool {
-    match value {
-        PathMatch::Exact(value) => **value == *path,
-        PathMatch::Prefix(value) => format!("{path}/").starts_with(&format!("{value}/")),
-    }
+fn takes(found: &RouteMatch, request: &Request<'_>) -> bool {
+    let path = match &found.path {
+        PathMatch::Exact(value) => **value == *request.path,
+        PathMatch::Prefix(value) => format!("{}/", request.path).starts_with(&format!("{value}/")),
+    };
+    let mut headers = found.conditions.headers.iter();
+    let mut params = found.conditions.query_params.iter();
+    let mut subprotocols = found.conditions.subprotocols.iter();
+    // The cases repeat no field and no parameter and escape nothing; `route-table` has tests for what does.
+    path && headers.all(|header| {
+        let sent = request.headers.get(header.name());
+        sent.is_some_and(|sent| sent == header.value())
+    }) && params.all(|param| {
+        let pair = format!("{}={}", param.name(), param.value());
+        let mut sent = request.query.iter().flat_map(|query| query.split('&'));
+        sent.any(|sent| sent == pair)
+    }) && (subprotocols.len() == 0
+        || subprotocols.any(|name| request.offered.contains(&name.name())))
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use http::{HeaderMap, HeaderName};
 use route_table::{
-    CertificateResource, HostTls, Hostname, NonUpgrade, Route, RouteTable, Rule, WeightedBackend,
+    CertificateResource, HostTls, Hostname, NonUpgrade, RequestParts, Route, RouteTable, Rule,
+    WeightedBackend,
 };
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use serde::Serialize;
@@ -117,7 +119,7 @@ fn rule_view(rule: &Rule) -> RuleView {
         matches: rule
             .matches
             .iter()
-            .map(|path| format!("{path:?}"))
+            .map(|found| format!("{found:?}"))
             .collect(),
         non_upgrade: match rule.non_upgrade {
             NonUpgrade::Reject => "Reject",
@@ -174,16 +176,53 @@ fn status_view(status: &RouteStatus) -> StatusView {
 }
 
 fn answer(table: &RouteTable, request: &str) -> String {
-    let (host, path) = split(request);
-    match table.host(&host).map(|host| host.find(path)) {
+    let request = Request::read(request);
+    let host = table.host(&request.host);
+    match host.map(|host| host.find(&request.parts())) {
         None => "no such host".to_owned(),
-        Some(None) => "no such path".to_owned(),
+        Some(None) => "no such rule".to_owned(),
         Some(Some(matched)) => format!("{} rule {}", matched.key, matched.rule.name),
     }
 }
 
-/// `chat.example.com/path` in its two parts.
-pub(super) fn split(request: &str) -> (Hostname, &str) {
-    let (host, path) = request.split_at(request.find('/').unwrap());
-    (Hostname::parse(host).unwrap(), path)
+/// `chat.example.com/path?query | Name: value | Name: value` in its parts.
+pub(super) struct Request<'a> {
+    pub(super) host: Hostname,
+    pub(super) path: &'a str,
+    pub(super) query: Option<&'a str>,
+    pub(super) headers: HeaderMap,
+    pub(super) offered: Vec<&'a str>,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn read(text: &'a str) -> Self {
+        let mut parts = text.split(" | ");
+        let target = parts.next().unwrap();
+        let (host, target) = target.split_at(target.find('/').unwrap());
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let mut headers = HeaderMap::new();
+        let mut offered = Vec::new();
+        for (name, value) in parts.map(|field| field.split_once(": ").unwrap()) {
+            if name == "Sec-WebSocket-Protocol" {
+                offered.extend(value.split(", "));
+            }
+            let name = name.parse::<HeaderName>().unwrap();
+            headers.append(name, value.parse().unwrap());
+        }
+        Self {
+            host: Hostname::parse(host).unwrap(),
+            path,
+            query,
+            headers,
+            offered,
+        }
+    }
+
+    pub(super) fn parts(&self) -> RequestParts<'_> {
+        let offered = self.offered.iter().copied();
+        RequestParts::new(self.path, self.query, &self.headers, offered)
+    }
 }

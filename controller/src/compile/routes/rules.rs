@@ -2,13 +2,11 @@
 
 use std::num::NonZeroU16;
 
-use crds::{
-    BackendRef, MAX_BACKEND_REFS, MAX_MATCHES, MAX_WEIGHT, PathType, RoutePath, RouteRule,
-    RouteTimeouts,
-};
-use route_table::{BackendKey, NonUpgrade, PathMatch, Rule, Timeouts, WeightedBackend};
+use crds::{BackendRef, MAX_BACKEND_REFS, MAX_WEIGHT, RouteRule, RouteTimeouts};
+use route_table::{BackendKey, NonUpgrade, Rule, Timeouts, WeightedBackend};
 
-use super::forms::{Form, check_name, namespace_of, shown};
+use super::forms::{Form, check_name, namespace_of};
+use super::matches::read_matches;
 use crate::compile::draft::Draft;
 
 /// Reads one rule; `field` is its place in the spec.
@@ -27,27 +25,6 @@ pub(super) fn read_rule(draft: &mut Draft, field: &str, index: usize, rule: &Rou
         backends: read_backends(draft, field, rule),
         timeouts: read_timeouts(draft, &format!("{field}.timeouts"), &rule.timeouts),
     }
-}
-
-fn read_matches(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<PathMatch> {
-    let field = format!("{field}.matches");
-    let mut matches = Vec::new();
-    let listed = draft.bounded(&field, &rule.matches, MAX_MATCHES);
-    for (index, listed) in listed.iter().enumerate() {
-        let RoutePath { path_type, value } = &listed.path;
-        let path = match path_type {
-            PathType::Exact => PathMatch::exact(value),
-            PathType::PathPrefix => PathMatch::prefix(value),
-        };
-        match path {
-            Ok(path) => matches.push(path),
-            Err(error) => draft.refuse(
-                &format!("{field}[{index}].path.value"),
-                &format!("{} {error}", shown(value)),
-            ),
-        }
-    }
-    matches
 }
 
 fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<WeightedBackend> {

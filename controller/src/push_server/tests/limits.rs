@@ -109,7 +109,7 @@ fn routes(namespace: &str, read_hours: u64, numbers: Range<i64>) -> Resources {
     let second = Duration::from_secs(1);
     let rule = Rule {
         name: "0".into(),
-        matches: vec![PathMatch::prefix("/").unwrap()],
+        matches: vec![PathMatch::prefix("/").unwrap().into()],
         non_upgrade: NonUpgrade::Reject,
         backends: Vec::new(),
         timeouts: Timeouts {

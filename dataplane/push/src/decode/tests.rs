@@ -99,7 +99,7 @@ fn rules_are_checked() {
         FieldProblem::Unknown,
     );
     refuse_rule(
-        |rule| rule.matches[0].path = Some(wire::path_match::Path::Prefix("chat".into())),
+        |rule| rule.matches[0].path = Some(wire::route_match::Path::Prefix("chat".into())),
         "rules[0].matches[0].path",
         FieldProblem::Path(PathError::NotAbsolute),
     );

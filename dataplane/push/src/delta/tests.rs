@@ -4,7 +4,7 @@ use std::time::Duration;
 use prost::Message as _;
 use route_table::{
     BackendKey, Endpoint, EndpointState, HostPattern, HostTls, Hostname, NonUpgrade, PathMatch,
-    PrivateKey, RouteHostname, RouteKey, RouteTable, Rule, Timeouts, WeightedBackend,
+    PrivateKey, RequestParts, RouteHostname, RouteKey, RouteTable, Rule, Timeouts, WeightedBackend,
 };
 
 use super::*;
@@ -144,7 +144,7 @@ fn set_over_a_limit_loses_what_does_not_fit_and_nothing_else() {
     for (age, key) in (0..).zip(keys) {
         let rule = Rule {
             name: "0".into(),
-            matches: vec![PathMatch::prefix("/").unwrap()],
+            matches: vec![PathMatch::prefix("/").unwrap().into()],
             non_upgrade: NonUpgrade::Reject,
             timeouts: Timeouts {
                 connect: hour,
@@ -226,7 +226,7 @@ fn what_is_left_out_falls_to_no_other_route() {
             port: NonZeroU16::MIN,
         };
         let rule = |(index, path): (usize, &&str)| Rule {
-            matches: vec![PathMatch::prefix(path).unwrap()],
+            matches: vec![PathMatch::prefix(path).unwrap().into()],
             backends: vec![WeightedBackend {
                 backend: service(index),
                 weight: 1,
@@ -277,19 +277,21 @@ fn what_is_left_out_falls_to_no_other_route() {
             ("chat.example.com", "/b"),
             ("own.example.com", "/a"),
         ] {
-            let found = host(name).find(path).unwrap();
+            let found = host(name).find(&RequestParts::of_path(path)).unwrap();
             assert_eq!(&*found.key.name, "r2", "{name}{path}");
             assert!(found.rule.backends.is_empty());
         }
-        assert!(host("own.example.com").find("/").is_none());
+        assert!(
+            host("own.example.com")
+                .find(&RequestParts::of_path("/"))
+                .is_none()
+        );
         // No certificate, no handshake.
         assert_eq!(*host("own.example.com").tls(), terminate("own"));
         let held = held.resources().certificates.keys();
         assert_eq!(held.collect::<Vec<_>>(), [&certificate("chat")]);
-        assert_eq!(
-            &*host("chat.example.com").find("/x").unwrap().key.name,
-            "r1"
-        );
+        let elsewhere = host("chat.example.com").find(&RequestParts::of_path("/x"));
+        assert_eq!(&*elsewhere.unwrap().key.name, "r1");
     }
 }
 

@@ -36,7 +36,7 @@ fn route(created: Option<i64>, backends: &[&str]) -> Arc<Route> {
         closed: false,
         rules: vec![Rule {
             name: "0".into(),
-            matches: vec![PathMatch::prefix("/").unwrap()],
+            matches: vec![PathMatch::prefix("/").unwrap().into()],
             non_upgrade: NonUpgrade::Reject,
             backends: backends.collect(),
             timeouts: Timeouts {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
 use prost::Message as _;
-use route_table::{Hostname, PathMatch, RouteTable};
+use route_table::{Hostname, PathMatch, RequestParts, RouteTable};
 
 use super::super::*;
 use super::{apply, connect, encode};
@@ -28,9 +28,10 @@ fn served(table: &RouteTable, resources: &Resources) -> Vec<String> {
             continue;
         };
         served.push(format!("{name} {:?} {:?}", host.pattern(), host.tls()));
-        for path in rules().flat_map(|rule| &rule.matches) {
-            let (PathMatch::Exact(path) | PathMatch::Prefix(path)) = path;
-            served.push(format!("{path} {:?}", host.find(path)));
+        for found in rules().flat_map(|rule| &rule.matches) {
+            let (PathMatch::Exact(path) | PathMatch::Prefix(path)) = &found.path;
+            let request = RequestParts::of_path(path);
+            served.push(format!("{path} {:?}", host.find(&request)));
         }
     }
     for key in rules().flat_map(|rule| &rule.backends) {
