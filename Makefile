@@ -1,6 +1,6 @@
 # Every verb is a line in `make help`. CI runs `.ci/run`, which calls these.
 .DEFAULT_GOAL := help
-.PHONY: help build images demo check test node-test kind-test bench-control test-tools crds golden chart-docs chart-snapshots docs fuzz fuzz-check fmt lint ci clean
+.PHONY: help build images demo check test node-test kind-test bench-control bench-lookup test-tools crds golden chart-docs chart-snapshots docs fuzz fuzz-check fmt lint ci clean
 
 CARGO ?= cargo
 
@@ -32,6 +32,9 @@ bench-control: ## From a change in the Kubernetes API to a swapped table: time, 
 	tests/tools/install
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) bench --package tests --bench control
+
+bench-lookup: ## From a request to its rule: nanoseconds by the number of routes, and at the limit of conditions
+	$(CARGO) bench --package route-table --bench lookup
 
 test-tools: ## Install what the end-to-end tests run beside Rust (Python, Node, a browser, kubectl, kube-apiserver)
 	tests/tools/install
