@@ -1,6 +1,7 @@
 //! Whoever dials the push: a dataplane that a test plays, or somebody who is none. TLS, HTTP/2 and gRPC are real; what is
 //! shown and said is the test's.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -242,16 +243,29 @@ impl Stream {
         .await;
     }
 
-    /// Takes whatever comes, all but these resources, each with its reason.
-    pub async fn take_all_but(&mut self, rejected: &[(&str, &str)]) -> Infallible {
+    /// Takes whatever comes as a dataplane that enforces these features: all but what requires another.
+    pub async fn take_as_one_with(&mut self, features: &[&str]) -> Infallible {
+        let mut rejected = BTreeMap::new();
         loop {
             let next = self.from.message().await;
-            match next.map(|next| next.and_then(|next| next.message)) {
-                Ok(Some(from_controller::Message::Update(part))) if part.more => {}
-                Ok(Some(from_controller::Message::Update(last))) => {
-                    self.ack(&[last], rejected).await;
-                }
+            let part = match next.map(|next| next.and_then(|next| next.message)) {
+                Ok(Some(from_controller::Message::Update(part))) => part,
                 other => panic!("no update but {other:?}"),
+            };
+            for key in &part.removals {
+                rejected.remove(key);
+            }
+            for resource in &part.upserts {
+                rejected.remove(&resource.key);
+                let mut requires = resource.requires.iter();
+                if let Some(feature) = requires.find(|name| !features.contains(&name.as_str())) {
+                    rejected.insert(resource.key.clone(), format!("requires {feature}"));
+                }
+            }
+            if !part.more {
+                let rejected = rejected.iter();
+                let rejected = rejected.map(|(key, reason)| (key.as_str(), reason.as_str()));
+                self.ack(&[part], &rejected.collect::<Vec<_>>()).await;
             }
         }
     }
