@@ -121,6 +121,7 @@ mod tests {
         let args = parse(&["--manifests", "a"]).unwrap();
         assert_eq!(args.listeners.https_address.to_string(), "[::]:8443");
         assert_eq!(args.listeners.http_address.to_string(), "[::]:8080");
+        assert_eq!(args.listeners.https_public_port.get(), 443);
         assert_eq!(args.status_address.to_string(), "127.0.0.1:9901");
         assert_eq!(args.drain_delay.as_str(), "0s");
         assert_eq!(args.drain_timeout.as_str(), "5s");

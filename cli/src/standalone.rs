@@ -50,6 +50,7 @@ pub async fn run(args: Standalone) -> anyhow::Result<()> {
     let config = Config {
         https_address: listeners.https_address,
         http_address: listeners.http_address,
+        https_public_port: listeners.https_public_port,
         status_address,
         drain_delay: drain_delay.duration(),
         drain_timeout: drain_timeout.duration(),

@@ -198,7 +198,7 @@ fn parts(key: &RouteKey, route: &Route) -> BTreeSet<ResourceKey> {
     }
     for hostname in &route.hostnames {
         match &hostname.tls {
-            HostTls::Terminate { certificates } => {
+            HostTls::Terminate { certificates, .. } => {
                 parts.extend(certificates.iter().cloned().map(ResourceKey::Certificate));
             }
             HostTls::None => {}

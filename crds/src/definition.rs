@@ -209,7 +209,7 @@ mod tests {
             assert!(written.any(|value| value == Some(default)), "{path}");
             defaults += 1;
         });
-        assert_eq!(defaults, 15);
+        assert_eq!(defaults, 16);
     }
 
     #[test]

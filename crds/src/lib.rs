@@ -22,7 +22,7 @@ pub use rule::{
 };
 pub use websocketroute::{
     AddressType, CertificateRef, HostnameClaim, MAX_ADDRESSES, MAX_CERTIFICATE_REFS, MAX_HOSTNAMES,
-    MAX_RULES, RouteTls, StatusAddress, TlsMode, WebSocketRoute, WebSocketRouteSpec,
+    MAX_RULES, OnPlain, RouteTls, StatusAddress, TlsMode, WebSocketRoute, WebSocketRouteSpec,
     WebSocketRouteStatus,
 };
 

@@ -105,6 +105,11 @@ pub(crate) fn tls_rules() -> serde_json::Value {
             "message": "must be left out when tls.mode is None; to end TLS here set tls.mode to Terminate",
             "fieldPath": field,
         },
+        {
+            "rule": "self.mode != 'None' || self.plain == 'Redirect'",
+            "message": "must be left out when tls.mode is None, which is served on the plain listener and nowhere else",
+            "fieldPath": ".plain",
+        },
     ])
 }
 

@@ -82,8 +82,8 @@ pub struct WebSocketRouteSpec {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = tls_rules()))]
 pub struct RouteTls {
-    /// Terminate: only over TLS, ended here with certificateRefs. None: only on the plain listener, for a hop behind something
-    /// that ended TLS already. Default: Terminate.
+    /// Terminate: over TLS, ended here with certificateRefs; for the plain listener see plain. None: only on the plain listener,
+    /// for a hop behind something that ended TLS already, such as a load balancer. Default: Terminate.
     #[serde(default)]
     pub mode: TlsMode,
 
@@ -93,6 +93,12 @@ pub struct RouteTls {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_CERTIFICATE_REFS), extend("x-kubernetes-list-type" = "atomic"))]
     pub certificate_refs: Vec<CertificateRef>,
+
+    /// What the plain listener (port 80) does with the hostnames when mode is Terminate. Redirect: 308 to the same path and query on
+    /// https, for upgrades too. Refuse: 403. Serve: the same rules without TLS, and backends are told X-Forwarded-Proto http. No
+    /// backend is contacted by Redirect and Refuse. Leave it out with mode None, which is served there anyway. Default: Redirect.
+    #[serde(default)]
+    pub plain: OnPlain,
 }
 
 /// Where TLS ends.
@@ -101,6 +107,15 @@ pub enum TlsMode {
     #[default]
     Terminate,
     None,
+}
+
+/// What the plain listener does with a hostname that is served over TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum OnPlain {
+    #[default]
+    Redirect,
+    Refuse,
+    Serve,
 }
 
 /// Names a Secret.

@@ -1,6 +1,7 @@
 //! Flags of `ws-ingress-dataplane`, each also an environment variable: `WS_INGRESS_` and the name in capitals.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -84,7 +85,7 @@ pub struct Listeners {
     )]
     pub https_address: SocketAddr,
 
-    /// Address of the plain listener, for routes with tls.mode None; port 0 lets the system choose.
+    /// Address of the plain listener, for routes with tls.mode None and for what tls.plain says of the others; port 0 lets the system choose.
     #[arg(
         long,
         env = "WS_INGRESS_HTTP_ADDRESS",
@@ -92,4 +93,13 @@ pub struct Listeners {
         default_value = "[::]:8080"
     )]
     pub http_address: SocketAddr,
+
+    /// Port under which clients reach the TLS listener: that of the load balancer or Service in front. Redirects to https lead there.
+    #[arg(
+        long,
+        env = "WS_INGRESS_HTTPS_PUBLIC_PORT",
+        value_name = "PORT",
+        default_value = "443"
+    )]
+    pub https_public_port: NonZeroU16,
 }

@@ -3,6 +3,7 @@
 //! Every queue, buffer and wait of the crate takes its limit from [`Limits`]; the reason for each default stands beside it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 /// What the operator sets.
@@ -10,8 +11,10 @@ use std::time::Duration;
 pub struct Config {
     /// Where wss and https are served. `[::]` serves IPv4 too, and falls back to `0.0.0.0` on a host without IPv6.
     pub https_address: SocketAddr,
-    /// Where hostnames with `tls.mode: None` are served.
+    /// Where hostnames with `tls.mode: None` are served, and others redirected, refused or served (`tls.plain`).
     pub http_address: SocketAddr,
+    /// The port that clients reach `https_address` by; where redirects to https lead.
+    pub https_public_port: NonZeroU16,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     pub status_address: SocketAddr,
     /// How long new connections are still accepted after drain began, while load balancers take note of the readiness.

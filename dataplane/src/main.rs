@@ -50,6 +50,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let config = Config {
         https_address: args.listeners.https_address,
         http_address: args.listeners.http_address,
+        https_public_port: args.listeners.https_public_port,
         status_address: args.status_address,
         drain_delay: args.drain_delay,
         drain_timeout: args.drain_timeout,

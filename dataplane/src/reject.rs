@@ -32,6 +32,8 @@ pub(crate) enum Reject {
     /// TLS was made for another hostname (RFC 9110 §15.5.20).
     Misdirected,
     NoHost,
+    /// Without TLS on a host that is served only with it (`tls.plain: Refuse`).
+    TlsRequired,
     /// No rule of the host takes the path, or none that does fits the headers, the query and the subprotocols.
     NoRule,
     /// An upgrade with another method than GET.
@@ -85,6 +87,7 @@ impl Reject {
             | Self::Protocols
             | Self::Extensions => StatusCode::BAD_REQUEST,
             Self::NoHost | Self::NoRule => StatusCode::NOT_FOUND,
+            Self::TlsRequired => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -105,6 +108,7 @@ impl Reject {
             Self::HeadTooLarge => "head_too_large",
             Self::Misdirected => "misdirected",
             Self::NoHost => "no_host",
+            Self::TlsRequired => "tls_required",
             Self::NoRule => "no_rule",
             Self::Method => "bad_method",
             Self::HttpVersion => "bad_http_version",
@@ -143,6 +147,7 @@ impl Reject {
                 "The Host field names another host than the TLS handshake did; open a connection for that host."
             }
             Self::NoHost => "No route serves this host.",
+            Self::TlsRequired => "This host is served only over TLS; use https:// or wss://.",
             Self::NoRule => {
                 "No route serves this path, or none serves it with these headers, query parameters and subprotocols."
             }
@@ -207,6 +212,7 @@ impl Reject {
             | Self::HeadTooLarge
             | Self::Misdirected
             | Self::NoHost
+            | Self::TlsRequired
             | Self::NoRule
             | Self::HttpVersion
             | Self::Upgrade

@@ -4,7 +4,7 @@
 //! this one orders them and counts how they ended. Until the request is judged no backend is contacted, and until a 101 is proven nothing is
 //! tunnelled.
 
-use http::{Request, Response, request};
+use http::{Request, Response, Uri, request};
 use hyper::body::Incoming;
 use route_table::{Host, HostTls, Hostname, Matched, NonUpgrade, RouteTable};
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use crate::forward::{self, Body, empty};
 use crate::handshake;
 use crate::matching::{self, Asks};
 use crate::metrics::Metrics;
+use crate::plain;
 use crate::reject::Reject;
 use crate::send_limit::SendLimit;
 use crate::tunnel;
@@ -58,6 +59,9 @@ impl Connection {
         let (head, body) = request.into_parts();
         let hostname = handshake::check_host_and_path(&head)?;
         let table = self.shared.table();
+        if let Some(redirect) = self.without_tls(&table, hostname.as_ref(), &head.uri)? {
+            return Ok(("redirected_to_https", redirect));
+        }
         let matched = self.find(&table, hostname.as_ref(), &head, Asks::Http)?;
         match matched.rule.non_upgrade {
             NonUpgrade::Reject => return Err(Reject::UpgradeRequired),
@@ -96,6 +100,9 @@ impl Connection {
         let (head, _) = request.into_parts();
         let hostname = handshake::check_host_and_path(&head)?;
         let table = self.shared.table();
+        if let Some(redirect) = self.without_tls(&table, hostname.as_ref(), &head.uri)? {
+            return Ok(("redirected_to_https", redirect));
+        }
         let matched = self.find(&table, hostname.as_ref(), &head, Asks::WebSocket)?;
         let opening = handshake::check_opening(&head)?;
         let place = self
@@ -131,6 +138,20 @@ impl Connection {
         }
     }
 
+    /// What the plain listener answers itself.
+    fn without_tls(
+        &self,
+        table: &RouteTable,
+        hostname: Option<&Hostname>,
+        target: &Uri,
+    ) -> Result<Option<Response<Body>>, Reject> {
+        if self.server_name.is_some() {
+            return Ok(None);
+        }
+        let public_port = self.shared.config.https_public_port;
+        plain::check(table, hostname, target, public_port)
+    }
+
     /// The rule for a request. Over TLS the Host must fall under the hostname that TLS was made for: its certificate and policy
     /// are not those of another (RFC 9110 §7.4).
     fn find<'a>(
@@ -152,7 +173,10 @@ impl Connection {
             None => false,
         };
         let host: &Host = host
-            .filter(|host| matches!(host.tls(), HostTls::Terminate { .. }) == over_tls)
+            .filter(|host| match host.tls() {
+                HostTls::Terminate { .. } => over_tls || host.tls().serves_plain(),
+                HostTls::None => !over_tls,
+            })
             .ok_or(Reject::NoHost)?;
         let matched = matching::find(host, head, asks).ok_or(Reject::NoRule)?;
         if matched.closed {

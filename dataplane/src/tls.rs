@@ -122,7 +122,7 @@ fn choose(
         .and_then(|name| Hostname::parse(name).ok())
         .ok_or(TlsError::UnrecognizedName)?;
     let host = table.host(&name).ok_or(TlsError::UnrecognizedName)?;
-    let HostTls::Terminate { certificates } = host.tls() else {
+    let HostTls::Terminate { certificates, .. } = host.tls() else {
         return Err(TlsError::UnrecognizedName);
     };
     let usable = certificates.iter().filter_map(|key| table.certificate(key));

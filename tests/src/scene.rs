@@ -83,6 +83,26 @@ impl Scene {
         }
     }
 
+    /// These routes, as YAML; [`SECRET`] is for all of `hosts`, and `service` has this backend.
+    pub async fn of_routes(
+        routes: &str,
+        hosts: &[&str],
+        backend: SocketAddr,
+        settings: &Settings,
+    ) -> Self {
+        let (manifests, authority) = (Manifests::new(), Authority::new());
+        manifests.write(CERTIFICATE_FILE, &secret(SECRET, &authority.issue(hosts)));
+        manifests.write(ROUTE_FILE, routes);
+        manifests.write(SERVICE_FILE, &service(SERVICE));
+        manifests.write(ENDPOINTS_FILE, &endpoints(SERVICE, &[backend]));
+        let gateway = Gateway::start(&[manifests.path()], settings).await;
+        Self {
+            manifests,
+            authority,
+            gateway,
+        }
+    }
+
     /// Only the route of [`HOST`], as a test rewrites it.
     pub fn write_route(&self, rules: &[Rule]) {
         self.manifests.write(

@@ -167,7 +167,7 @@ async fn defaults_are_filled_in() {
     let expected = json!({
         "className": "ws-ingress",
         "hostnames": ["chat.example.com"],
-        "tls": { "mode": "Terminate", "certificateRefs": [{ "name": "chat-tls" }] },
+        "tls": { "mode": "Terminate", "certificateRefs": [{ "name": "chat-tls" }], "plain": "Redirect" },
         "rules": [{
             "matches": [{ "path": { "type": "PathPrefix", "value": "/" } }],
             "nonUpgrade": "Reject",

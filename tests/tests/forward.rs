@@ -6,7 +6,7 @@ use tests::client::{Dial, talk};
 use tests::echo_process::EchoProcess;
 use tests::manifests::Rule;
 use tests::raw::upgrade;
-use tests::scene::{HOST, OTHER_HOST, PLAIN_HOST, SERVICE, Scene};
+use tests::scene::{HOST, PLAIN_HOST, SERVICE, Scene};
 
 /// `/` is forwarded, `/upgrades` is for upgrades only; both lead to the same backend.
 async fn scene(echo: &EchoProcess) -> Scene {
@@ -265,15 +265,13 @@ async fn a_host_without_tls_is_served_on_the_plain_listener_only() {
         ["http"]
     );
 
-    for host in [HOST, OTHER_HOST, "unknown.example.com"] {
-        let refused = scene.ask_plain(&request("GET", host, "/", "")).await;
-        assert_eq!(refused.status, 404, "{host} on the plain listener");
-        assert_eq!(
-            Dial::ws(scene.gateway.http, host).status().await,
-            Some(404),
-            "an upgrade to {host}"
-        );
-    }
+    let unknown = "unknown.example.com";
+    let refused = scene.ask_plain(&request("GET", unknown, "/", "")).await;
+    assert_eq!(refused.status, 404);
+    assert_eq!(
+        Dial::ws(scene.gateway.http, unknown).status().await,
+        Some(404)
+    );
     assert!(
         scene.raw_as(PLAIN_HOST).await.is_err(),
         "a host with mode None has no certificate"

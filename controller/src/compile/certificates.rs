@@ -62,7 +62,7 @@ pub(super) fn resolve(snapshot: &Snapshot, drafts: &mut [Draft], now: Timestamp)
 
 fn certificates(tls: &HostTls) -> &[CertificateKey] {
     match tls {
-        HostTls::Terminate { certificates } => certificates,
+        HostTls::Terminate { certificates, .. } => certificates,
         HostTls::None => &[],
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use route_table::{CertificateKey, HostPattern, HostTls, RouteHostname, RouteKey};
+use route_table::{CertificateKey, HostPattern, HostTls, OnPlain, RouteHostname, RouteKey};
 
 use super::draft::Draft;
 use super::{Finding, Reason};
@@ -26,7 +26,7 @@ struct Decision<'a> {
 
 impl Decision<'_> {
     fn bars(&self, tls: &HostTls) -> bool {
-        self.plain_is_barred && matches!(tls, HostTls::None)
+        self.plain_is_barred && tls.serves_plain()
     }
 }
 
@@ -141,6 +141,8 @@ fn settle_draft(draft: &Draft, decisions: &BTreeMap<&HostPattern, Decision<'_>>)
                 }
                 HostTls::Terminate {
                     certificates: Vec::new(),
+                    // A redirect would lead to a handshake that fails.
+                    plain: OnPlain::Refuse,
                 }
             }
         };
@@ -180,9 +182,16 @@ fn is_same(a: &HostTls, b: &HostTls) -> bool {
     };
     match (a, b) {
         (HostTls::None, HostTls::None) => true,
-        (HostTls::Terminate { certificates: a }, HostTls::Terminate { certificates: b }) => {
-            set(a) == set(b)
-        }
+        (
+            HostTls::Terminate {
+                certificates: a,
+                plain: a_plain,
+            },
+            HostTls::Terminate {
+                certificates: b,
+                plain: b_plain,
+            },
+        ) => a_plain == b_plain && set(a) == set(b),
         (HostTls::None, HostTls::Terminate { .. }) | (HostTls::Terminate { .. }, HostTls::None) => {
             false
         }

@@ -55,7 +55,7 @@ pub(super) fn enforce(snapshot: &Snapshot, drafts: &mut [Draft]) {
             }
             keep
         });
-        if let Some(HostTls::Terminate { certificates }) = &mut draft.tls {
+        if let Some(HostTls::Terminate { certificates, .. }) = &mut draft.tls {
             certificates.retain(|key| !secrets.contains(key));
         }
         for rule in &mut draft.rules {

@@ -184,7 +184,7 @@ fn what_is_not_granted_is_never_served() {
                 .hostnames
                 .iter()
                 .flat_map(|hostname| match &hostname.tls {
-                    HostTls::Terminate { certificates } => &certificates[..],
+                    HostTls::Terminate { certificates, .. } => &certificates[..],
                     HostTls::None => &[],
                 });
             let secrets = certificates.map(|key| (&key.namespace, "Secret"));
@@ -219,7 +219,7 @@ fn parts(compiled: &Compiled, route: &Route) -> Parts {
         .hostnames
         .iter()
         .flat_map(|hostname| match &hostname.tls {
-            HostTls::Terminate { certificates } => &certificates[..],
+            HostTls::Terminate { certificates, .. } => &certificates[..],
             HostTls::None => &[],
         });
     (

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crds::{MAX_CERTIFICATE_REFS, MAX_HOSTNAMES, MAX_RULES, RouteTls, TlsMode, WebSocketRoute};
 use jiff::Timestamp;
-use route_table::{CertificateKey, HostPattern, HostTls, Route, RouteKey};
+use route_table::{CertificateKey, HostPattern, HostTls, OnPlain, Route, RouteKey};
 
 use self::forms::{Form, check_name, namespace_of, shown};
 use self::rules::read_rule;
@@ -137,6 +137,13 @@ fn read_hostnames(draft: &mut Draft, route: &WebSocketRoute) {
 fn read_tls(draft: &mut Draft, tls: &RouteTls) -> Option<HostTls> {
     let field = "spec.tls.certificateRefs";
     match (tls.mode, &tls.certificate_refs[..]) {
+        (TlsMode::None, []) if tls.plain != crds::OnPlain::Redirect => {
+            draft.refuse(
+                "spec.tls.plain",
+                "must be left out when tls.mode is None, which is served on the plain listener and nowhere else",
+            );
+            None
+        }
         (TlsMode::None, []) => Some(HostTls::None),
         (TlsMode::None, _) => {
             draft.refuse(
@@ -180,8 +187,14 @@ fn read_tls(draft: &mut Draft, tls: &RouteTls) -> Option<HostTls> {
                 return None;
             }
             let keys = draft.certificate_refs.iter().map(|(_, key)| key.clone());
-            let certificates = keys.collect();
-            Some(HostTls::Terminate { certificates })
+            Some(HostTls::Terminate {
+                certificates: keys.collect(),
+                plain: match tls.plain {
+                    crds::OnPlain::Redirect => OnPlain::Redirect,
+                    crds::OnPlain::Refuse => OnPlain::Refuse,
+                    crds::OnPlain::Serve => OnPlain::Serve,
+                },
+            })
         }
     }
 }

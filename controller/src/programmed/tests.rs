@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use push::OverLimit;
 use route_table::{
-    BackendKey, CertificateKey, HostPattern, NonUpgrade, PathMatch, RouteHostname, Rule, Timeouts,
-    WeightedBackend,
+    BackendKey, CertificateKey, HostPattern, NonUpgrade, OnPlain, PathMatch, RouteHostname, Rule,
+    Timeouts, WeightedBackend,
 };
 
 use super::*;
@@ -55,7 +55,10 @@ fn resources() -> Resources {
         created: None,
         hostnames: vec![RouteHostname {
             pattern: HostPattern::parse("chat.example.com").unwrap(),
-            tls: HostTls::Terminate { certificates },
+            tls: HostTls::Terminate {
+                certificates,
+                plain: OnPlain::Redirect,
+            },
         }],
         rules: vec![rule],
         closed: false,

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use route_table::{HostTls, NonUpgrade, Route, RouteHostname, RouteMatch, Rule, Timeouts};
+use route_table::{HostTls, NonUpgrade, OnPlain, Route, RouteHostname, RouteMatch, Rule, Timeouts};
 
 use crate::decode::{self, MAX_ENTRIES, Place};
 use crate::{key, matches, wire};
@@ -16,9 +16,10 @@ use crate::{key, matches, wire};
 /// Never waited for, since there is nothing to connect to; but the table refuses zero.
 const NEVER_USED: Duration = Duration::from_secs(1);
 
-/// A host without certificates fails every handshake.
+/// A host without certificates fails every handshake; on the plain listener it is refused.
 const NO_HANDSHAKE: HostTls = HostTls::Terminate {
     certificates: Vec::new(),
+    plain: OnPlain::Refuse,
 };
 
 /// How much of a route is closed.

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use prost::Message;
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, ConditionError, Endpoint,
-    EndpointState, HostPattern, HostTls, HostnameError, NonUpgrade, PathError, PrivateKey, Route,
-    RouteHostname, Rule, Timeouts, WeightedBackend,
+    EndpointState, HostPattern, HostTls, HostnameError, NonUpgrade, OnPlain, PathError, PrivateKey,
+    Route, RouteHostname, Rule, Timeouts, WeightedBackend,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -189,13 +189,24 @@ pub(crate) fn pattern(place: &Place<'_>, message: &wire::RouteHostname) -> Resul
 
 pub(crate) fn tls(place: &Place<'_>, message: &wire::RouteHostname) -> Result<HostTls> {
     match &message.tls {
-        Some(wire::route_hostname::Tls::Terminate(wire::Terminate { certificates })) => {
-            let place = place.field("certificates");
-            let certificates = list(place, certificates, certificate_key)?;
-            Ok(HostTls::Terminate { certificates })
-        }
+        Some(wire::route_hostname::Tls::Terminate(wire::Terminate {
+            certificates,
+            on_plain,
+        })) => Ok(HostTls::Terminate {
+            certificates: list(place.field("certificates"), certificates, certificate_key)?,
+            plain: decode_on_plain(&place.field("on_plain"), *on_plain)?,
+        }),
         Some(wire::route_hostname::Tls::Plain(wire::Plain {})) => Ok(HostTls::None),
         None => Err(place.field("tls").error(FieldProblem::Unknown)),
+    }
+}
+
+fn decode_on_plain(place: &Place<'_>, value: i32) -> Result<OnPlain> {
+    match wire::OnPlain::try_from(value) {
+        Ok(wire::OnPlain::Redirect) => Ok(OnPlain::Redirect),
+        Ok(wire::OnPlain::Unspecified | wire::OnPlain::Refuse) => Ok(OnPlain::Refuse),
+        Ok(wire::OnPlain::Serve) => Ok(OnPlain::Serve),
+        Err(_) => Err(place.error(FieldProblem::Unknown)),
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use prost::Message;
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, HostTls,
-    NonUpgrade, Route, RouteHostname, Rule, Timeouts, WeightedBackend,
+    NonUpgrade, OnPlain, Route, RouteHostname, Rule, Timeouts, WeightedBackend,
 };
 use zeroize::Zeroizing;
 
@@ -87,9 +87,19 @@ fn wiped(bytes: Vec<u8>) -> Bytes {
 fn hostname(hostname: &RouteHostname) -> wire::RouteHostname {
     let RouteHostname { pattern, tls } = hostname;
     let tls = match tls {
-        HostTls::Terminate { certificates } => {
-            let certificates = certificates.iter().map(certificate_ref).collect();
-            wire::route_hostname::Tls::Terminate(wire::Terminate { certificates })
+        HostTls::Terminate {
+            certificates,
+            plain,
+        } => {
+            let on_plain = match plain {
+                OnPlain::Redirect => wire::OnPlain::Redirect,
+                OnPlain::Refuse => wire::OnPlain::Refuse,
+                OnPlain::Serve => wire::OnPlain::Serve,
+            };
+            wire::route_hostname::Tls::Terminate(wire::Terminate {
+                certificates: certificates.iter().map(certificate_ref).collect(),
+                on_plain: on_plain.into(),
+            })
         }
         HostTls::None => wire::route_hostname::Tls::Plain(wire::Plain {}),
     };

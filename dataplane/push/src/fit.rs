@@ -261,7 +261,7 @@ fn needs(key: &RouteKey, route: &Route) -> BTreeSet<ResourceKey> {
     }
     for hostname in &route.hostnames {
         match &hostname.tls {
-            HostTls::Terminate { certificates } => {
+            HostTls::Terminate { certificates, .. } => {
                 needs.extend(certificates.iter().cloned().map(ResourceKey::Certificate));
             }
             HostTls::None => {}

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, Conditions, Endpoint, EndpointState,
-    HeaderMatch, HostPattern, HostTls, NonUpgrade, PathMatch, PrivateKey, QueryParamMatch,
+    HeaderMatch, HostPattern, HostTls, NonUpgrade, OnPlain, PathMatch, PrivateKey, QueryParamMatch,
     Resources, Route, RouteHostname, RouteKey, RouteMatch, Rule, Subprotocol, Timeouts,
     WeightedBackend,
 };
@@ -62,6 +62,7 @@ pub(crate) fn route() -> Route {
                 pattern: HostPattern::parse("chat.example.com").unwrap(),
                 tls: HostTls::Terminate {
                     certificates: vec![certificate],
+                    plain: OnPlain::Serve,
                 },
             },
             RouteHostname {
@@ -132,8 +133,13 @@ fn backend_key() -> impl Strategy<Value = BackendKey> {
 }
 
 fn tls() -> impl Strategy<Value = HostTls> {
-    let terminate =
-        vec(certificate_key(), 0..3).prop_map(|certificates| HostTls::Terminate { certificates });
+    let plain = select(&[OnPlain::Redirect, OnPlain::Refuse, OnPlain::Serve][..]);
+    let terminate = (vec(certificate_key(), 0..3), plain).prop_map(|(certificates, plain)| {
+        HostTls::Terminate {
+            certificates,
+            plain,
+        }
+    });
     prop_oneof![terminate, Just(HostTls::None)]
 }
 

@@ -1,3 +1,4 @@
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use route_table::{
@@ -64,6 +65,7 @@ async fn serve_and_ask(table: Arc<RouteTable>) -> [String; 3] {
     let config = Config {
         https_address: local,
         http_address: local,
+        https_public_port: NonZeroU16::MIN,
         status_address: local,
         drain_delay: Duration::ZERO,
         drain_timeout: Duration::ZERO,

@@ -26,7 +26,7 @@ pub use matching::{
 };
 pub use path::{MAX_PATH_BYTES, PathError, PathMatch};
 pub use route::{
-    BackendKey, HostTls, NonUpgrade, Route, RouteHostname, RouteKey, Rule, Timeouts,
+    BackendKey, HostTls, NonUpgrade, OnPlain, Route, RouteHostname, RouteKey, Rule, Timeouts,
     WeightedBackend,
 };
 pub use table::{Invalid, Rejected, ResourceKey, Resources, RouteTable};

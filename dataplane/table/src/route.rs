@@ -73,8 +73,11 @@ pub struct RouteHostname {
 /// How clients reach a hostname.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostTls {
-    /// Only over TLS, with these certificates in order of preference. Without any, every handshake fails.
-    Terminate { certificates: Vec<CertificateKey> },
+    /// Over TLS, with these certificates in order of preference. Without any, every handshake fails.
+    Terminate {
+        certificates: Vec<CertificateKey>,
+        plain: OnPlain,
+    },
     /// Only on the plain listener.
     None,
 }
@@ -83,10 +86,29 @@ impl HostTls {
     /// Whether there is no certificate to show.
     pub(crate) fn fails_every_handshake(&self) -> bool {
         match self {
-            Self::Terminate { certificates } => certificates.is_empty(),
+            Self::Terminate { certificates, .. } => certificates.is_empty(),
             Self::None => false,
         }
     }
+
+    /// Whether requests are served without TLS.
+    pub fn serves_plain(&self) -> bool {
+        match self {
+            Self::Terminate { plain, .. } => *plain == OnPlain::Serve,
+            Self::None => true,
+        }
+    }
+}
+
+/// What the plain listener does with a hostname that is served over TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OnPlain {
+    /// 308 to https (RFC 9110 §15.4.9).
+    #[default]
+    Redirect,
+    Refuse,
+    /// The same routes, without TLS.
+    Serve,
 }
 
 /// One rule: which requests it takes and where they go.

@@ -21,9 +21,9 @@ use proptest::sample::{select, subsequence};
 use proptest::test_runner::{Config, TestRunner};
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, HostPattern,
-    HostTls, Hostname, Invalid, MAX_ENDPOINTS, NonUpgrade, PathMatch, PrivateKey, Rejected,
-    RequestParts, ResourceKey, Resources, Route, RouteHostname, RouteKey, RouteMatch, RouteTable,
-    Rule, Timeouts, WeightedBackend,
+    HostTls, Hostname, Invalid, MAX_ENDPOINTS, NonUpgrade, OnPlain, PathMatch, PrivateKey,
+    Rejected, RequestParts, ResourceKey, Resources, Route, RouteHostname, RouteKey, RouteMatch,
+    RouteTable, Rule, Timeouts, WeightedBackend,
 };
 
 const HOSTNAMES: [&str; 5] = [
@@ -281,9 +281,11 @@ fn a_closed_route_keeps_its_paths_and_refuses_handshakes_whatever_its_age() {
             namespace: "default".into(),
             secret: "a".into(),
         }],
+        plain: OnPlain::Redirect,
     };
     let refused = HostTls::Terminate {
         certificates: Vec::new(),
+        plain: OnPlain::Redirect,
     };
     // What the closed one asks for, and what the host then does.
     for (closed_tls, host_tls) in [
@@ -346,6 +348,7 @@ fn a_route_with_other_tls_than_an_older_one_is_rejected_for_that_hostname_only()
     };
     let failing = HostTls::Terminate {
         certificates: Vec::new(),
+        plain: OnPlain::Redirect,
     };
     let resources = Resources {
         routes: BTreeMap::from([

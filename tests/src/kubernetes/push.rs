@@ -149,6 +149,7 @@ pub fn route(name: &str, host: &str, requires: &[&str], backend: &str) -> wire::
     };
     let tls = wire::route_hostname::Tls::Terminate(wire::Terminate {
         certificates: vec![certificate],
+        on_plain: wire::OnPlain::Redirect.into(),
     });
     let rule = wire::Rule {
         name: "0".to_owned(),
@@ -169,6 +170,7 @@ pub fn route(name: &str, host: &str, requires: &[&str], backend: &str) -> wire::
             read: seconds(3600),
             send: seconds(60),
         }),
+        ..wire::Rule::default()
     };
     let message = wire::Route {
         created: Some(0),

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName};
 use route_table::{
-    CertificateResource, HostTls, Hostname, NonUpgrade, RequestParts, Route, RouteTable, Rule,
-    WeightedBackend,
+    CertificateResource, HostTls, Hostname, NonUpgrade, OnPlain, RequestParts, Route, RouteTable,
+    Rule, WeightedBackend,
 };
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use serde::Serialize;
@@ -97,7 +97,15 @@ fn text_keys<K: ToString, V, W>(
 fn route_view(route: &Route) -> RouteView {
     let hostnames = route.hostnames.iter().map(|hostname| {
         let tls = match &hostname.tls {
-            HostTls::Terminate { certificates } => format!("Terminate {certificates:?}"),
+            HostTls::Terminate {
+                certificates,
+                plain,
+            } => match plain {
+                OnPlain::Redirect => format!("Terminate {certificates:?}"),
+                OnPlain::Refuse | OnPlain::Serve => {
+                    format!("Terminate {certificates:?}, plain {plain:?}")
+                }
+            },
             HostTls::None => "None".to_owned(),
         };
         format!("{} {tls}", hostname.pattern)

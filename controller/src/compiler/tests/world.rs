@@ -223,7 +223,7 @@ fn certificates(output: &Output) -> String {
             .hostnames
             .iter()
             .flat_map(|hostname| match &hostname.tls {
-                HostTls::Terminate { certificates } => &certificates[..],
+                HostTls::Terminate { certificates, .. } => &certificates[..],
                 HostTls::None => &[],
             });
         let used = used.map(|key| {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use prost::Message as _;
 use route_table::{
-    BackendKey, CertificateKey, Host, HostTls, Hostname, Matched, RequestParts, RouteKey,
+    BackendKey, CertificateKey, Host, HostTls, Hostname, Matched, OnPlain, RequestParts, RouteKey,
     RouteTable,
 };
 
@@ -14,6 +14,7 @@ const BACKEND: &str = "backend/default/chat/80";
 const CERTIFICATE: &str = "certificate/default/tls";
 const NO_HANDSHAKE: HostTls = HostTls::Terminate {
     certificates: Vec::new(),
+    plain: OnPlain::Refuse,
 };
 
 fn route(requires: &[&str]) -> wire::Resource {

@@ -70,6 +70,7 @@ fn hostnames_are_checked() {
     };
     let terminate = wire::Terminate {
         certificates: vec![certificate],
+        on_plain: wire::OnPlain::Redirect.into(),
     };
     refuse_route(
         |route| {
@@ -84,6 +85,27 @@ fn hostnames_are_checked() {
         "hostnames",
         FieldProblem::TooMany,
     );
+}
+
+/// The route of the samples after a change of what its first hostname does without TLS.
+fn with_on_plain(on_plain: i32) -> Result<Route> {
+    let mut sent = message::<wire::Route>(&encode::route(&samples::route()).body).unwrap();
+    let Some(wire::route_hostname::Tls::Terminate(terminate)) = &mut sent.hostnames[0].tls else {
+        panic!("the first hostname is served over TLS");
+    };
+    terminate.on_plain = on_plain;
+    route(&sent)
+}
+
+#[test]
+fn a_controller_that_says_nothing_of_plain_text_has_nothing_served_there() {
+    let older = with_on_plain(0).unwrap();
+    let HostTls::Terminate { plain, .. } = older.hostnames[0].tls else {
+        panic!("it is served over TLS");
+    };
+    assert_eq!(plain, OnPlain::Refuse);
+    let newer = with_on_plain(99).unwrap_err();
+    assert_eq!(newer.field, "hostnames[0].on_plain");
 }
 
 #[test]

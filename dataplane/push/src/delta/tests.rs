@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use prost::Message as _;
 use route_table::{
-    BackendKey, Endpoint, EndpointState, HostPattern, HostTls, Hostname, NonUpgrade, PathMatch,
-    PrivateKey, RequestParts, RouteHostname, RouteKey, RouteTable, Rule, Timeouts, WeightedBackend,
+    BackendKey, Endpoint, EndpointState, HostPattern, HostTls, Hostname, NonUpgrade, OnPlain,
+    PathMatch, PrivateKey, RequestParts, RouteHostname, RouteKey, RouteTable, Rule, Timeouts,
+    WeightedBackend,
 };
 
 use super::*;
@@ -212,6 +213,7 @@ fn what_is_left_out_falls_to_no_other_route() {
     };
     let terminate = |secret| HostTls::Terminate {
         certificates: vec![certificate(secret)],
+        plain: OnPlain::Redirect,
     };
     let mut resources = backends(0, 0);
     let mut add = |namespace: &str, created, hosts: &[(&str, HostTls)], paths: &[&str]| {
