@@ -17,8 +17,8 @@ pub use definition::{custom_resource_definition, custom_resource_definition_yaml
 pub use duration::{DurationError, DurationString};
 pub use matching::{MAX_CONDITIONS, MatchType, RouteHeaderMatch, RouteQueryParamMatch};
 pub use rule::{
-    BackendRef, MAX_BACKEND_REFS, MAX_MATCHES, MAX_WEIGHT, NonUpgrade, PathType, RouteMatch,
-    RoutePath, RouteRule, RouteTimeouts,
+    BackendRef, MAX_ALLOWED_ORIGINS, MAX_BACKEND_REFS, MAX_MATCHES, MAX_WEIGHT, NonUpgrade,
+    PathType, RouteMatch, RoutePath, RouteRule, RouteTimeouts,
 };
 pub use websocketroute::{
     AddressType, CertificateRef, HostnameClaim, MAX_ADDRESSES, MAX_CERTIFICATE_REFS, MAX_HOSTNAMES,

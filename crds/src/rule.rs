@@ -13,12 +13,16 @@ use crate::duration::{self, DurationString};
 use crate::matching::{
     MAX_CONDITIONS, RouteHeaderMatch, RouteQueryParamMatch, subprotocols_schema,
 };
-use crate::schema::{name_schema, namespace_schema, path_value_schema, service_schema};
+use crate::schema::{
+    name_schema, namespace_schema, origins_schema, path_value_schema, service_schema,
+};
 
 /// Most matches of one rule.
 pub const MAX_MATCHES: usize = 64;
 /// Most backends of one rule.
 pub const MAX_BACKEND_REFS: usize = 16;
+/// Most origins that one rule allows.
+pub const MAX_ALLOWED_ORIGINS: usize = 64;
 /// Highest weight of one backend.
 pub const MAX_WEIGHT: i32 = 1_000_000;
 
@@ -41,6 +45,22 @@ pub struct RouteRule {
     /// backends (Socket.IO polling, SockJS, a page). Default: Reject.
     #[serde(default)]
     pub non_upgrade: NonUpgrade,
+
+    /// Origins (RFC 6454) of the pages whose requests are taken, as browsers send them: scheme://host or scheme://host:port, without a
+    /// path. A wildcard as the whole first label stands for one or more labels (https://*.example.com). Scheme, host and port are
+    /// compared, in any case; the port of http and https themselves may be left out. A request with another Origin, with null or with several
+    /// gets 403, and no backend is contacted: browsers let any page open a WebSocket with the user's cookies. Ordinary HTTP
+    /// (nonUpgrade Forward) is held to the list too, since a foreign page can post with these cookies. The origin of the site itself
+    /// must be listed like every other. Default: any origin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "origins_schema")]
+    pub allowed_origins: Option<Vec<String>>,
+
+    /// Whether a WebSocket handshake without Origin is taken. Browsers always send one with a handshake, other programs need not; these
+    /// can also send any that they like. Ordinary HTTP without Origin is always taken: browsers leave it out where a page reads from its
+    /// own host. Holds without allowedOrigins too: then any origin will do, but there must be one. Default: true.
+    #[serde(default = "default_allow_missing_origin")]
+    pub allow_missing_origin: bool,
 
     /// Services that take new connections, by weight. One that cannot be resolved takes none; the others share.
     #[schemars(
@@ -182,6 +202,10 @@ impl Default for RouteTimeouts {
 
 fn default_matches() -> Vec<RouteMatch> {
     vec![RouteMatch::default()]
+}
+
+fn default_allow_missing_origin() -> bool {
+    true
 }
 
 fn default_weight() -> i32 {

@@ -7,10 +7,13 @@ use schemars::{JsonSchema as _, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 
 use crate::definition::validations;
+use crate::rule::MAX_ALLOWED_ORIGINS;
 use crate::websocketroute::{MAX_HOSTNAMES, MAX_NAME};
 
 /// Longest path value of a match, in bytes (Gateway API `HTTPPathMatch`).
 const MAX_PATH: usize = 1024;
+/// Longest origin: a DNS name, a port, and more for the scheme than any has.
+const MAX_ORIGIN: usize = 320;
 /// Longest label of a DNS name (RFC 1035 §2.3.4).
 const MAX_LABEL: usize = 63;
 
@@ -142,6 +145,31 @@ pub(crate) fn path_value_schema(_: &mut SchemaGenerator) -> Schema {
                 "holds a character that a request path cannot; percent-encode it, and leave out '?' and '#'",
             ),
         ]),
+    })
+}
+
+/// Origins that a rule takes requests from. The compile is stricter about labels, addresses and the number of a port.
+pub(crate) fn origins_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_ALLOWED_ORIGINS,
+        "x-kubernetes-list-type": "atomic",
+        "items": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_ORIGIN,
+            "x-kubernetes-validations": validations(&[
+                (
+                    "self.matches('^[A-Za-z][A-Za-z0-9+.-]*://([*][.])?([A-Za-z0-9_-]+([.][A-Za-z0-9_-]+)*|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?$')",
+                    "must be an origin as browsers send it, such as https://app.example.com, https://*.example.com or http://localhost:3000; leave out a path and a '/' at the end",
+                ),
+                (
+                    "!self.matches('^([wW][sS]|[wW][sS][sS])://')",
+                    "must be the origin of the page that opens the WebSocket: write https:// for wss://, and http:// for ws://",
+                ),
+            ]),
+        },
     })
 }
 

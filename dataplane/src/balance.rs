@@ -141,6 +141,7 @@ mod tests {
             name: "0".into(),
             matches: Vec::new(),
             non_upgrade: NonUpgrade::Reject,
+            origins: route_table::OriginPolicy::default(),
             backends: backends
                 .iter()
                 .map(|(service, weight)| WeightedBackend {

@@ -19,6 +19,7 @@ mod listener;
 mod local_http;
 mod matching;
 mod metrics;
+mod origin;
 mod plain;
 pub mod receive;
 mod reject;

@@ -36,6 +36,10 @@ pub(crate) enum Reject {
     TlsRequired,
     /// No rule of the host takes the path, or none that does fits the headers, the query and the subprotocols.
     NoRule,
+    /// Not exactly one Origin, or not one that the rule allows (RFC 6455 §10.2).
+    Origin,
+    /// A handshake without Origin where there must be one.
+    NoOrigin,
     /// An upgrade with another method than GET.
     Method,
     /// An upgrade over HTTP/1.0.
@@ -87,7 +91,7 @@ impl Reject {
             | Self::Protocols
             | Self::Extensions => StatusCode::BAD_REQUEST,
             Self::NoHost | Self::NoRule => StatusCode::NOT_FOUND,
-            Self::TlsRequired => StatusCode::FORBIDDEN,
+            Self::TlsRequired | Self::Origin | Self::NoOrigin => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -110,6 +114,8 @@ impl Reject {
             Self::NoHost => "no_host",
             Self::TlsRequired => "tls_required",
             Self::NoRule => "no_rule",
+            Self::Origin => "foreign_origin",
+            Self::NoOrigin => "no_origin",
             Self::Method => "bad_method",
             Self::HttpVersion => "bad_http_version",
             Self::Upgrade => "bad_upgrade",
@@ -151,6 +157,10 @@ impl Reject {
             Self::NoRule => {
                 "No route serves this path, or none serves it with these headers, query parameters and subprotocols."
             }
+            Self::Origin => {
+                "Pages of this origin may not use this route; its allowedOrigins say which may."
+            }
+            Self::NoOrigin => "A WebSocket handshake needs an Origin field here.",
             Self::Method => "A WebSocket handshake is a GET request.",
             Self::HttpVersion => "A WebSocket handshake needs HTTP/1.1.",
             Self::Upgrade => {
@@ -214,6 +224,8 @@ impl Reject {
             | Self::NoHost
             | Self::TlsRequired
             | Self::NoRule
+            | Self::Origin
+            | Self::NoOrigin
             | Self::HttpVersion
             | Self::Upgrade
             | Self::Connection

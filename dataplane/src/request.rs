@@ -15,6 +15,7 @@ use crate::forward::{self, Body, empty};
 use crate::handshake;
 use crate::matching::{self, Asks};
 use crate::metrics::Metrics;
+use crate::origin;
 use crate::plain;
 use crate::reject::Reject;
 use crate::send_limit::SendLimit;
@@ -63,6 +64,7 @@ impl Connection {
             return Ok(("redirected_to_https", redirect));
         }
         let matched = self.find(&table, hostname.as_ref(), &head, Asks::Http)?;
+        origin::check_ordinary(&head.headers, &matched.rule.origins)?;
         match matched.rule.non_upgrade {
             NonUpgrade::Reject => return Err(Reject::UpgradeRequired),
             NonUpgrade::Forward => {}
@@ -104,6 +106,7 @@ impl Connection {
             return Ok(("redirected_to_https", redirect));
         }
         let matched = self.find(&table, hostname.as_ref(), &head, Asks::WebSocket)?;
+        origin::check_upgrade(&head.headers, &matched.rule.origins)?;
         let opening = handshake::check_opening(&head)?;
         let place = self
             .shared

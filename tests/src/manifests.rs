@@ -55,6 +55,7 @@ pub struct Rule {
     forward: bool,
     backends: Vec<(String, u16, Option<u32>)>,
     timeouts: Vec<(&'static str, String)>,
+    more: Vec<String>,
 }
 
 impl Rule {
@@ -67,7 +68,15 @@ impl Rule {
             forward: false,
             backends: vec![(service.to_owned(), SERVICE_PORT, None)],
             timeouts: Vec::new(),
+            more: Vec::new(),
         }
+    }
+
+    /// A field as it is written on one line, such as `allowMissingOrigin: false`.
+    #[must_use]
+    pub fn with(mut self, line: &str) -> Self {
+        self.more.push(line.to_owned());
+        self
     }
 
     #[must_use]
@@ -145,6 +154,9 @@ impl Rule {
         }
         if self.forward {
             text.push_str("    nonUpgrade: Forward\n");
+        }
+        for line in &self.more {
+            let _ = writeln!(text, "    {line}");
         }
         if !self.timeouts.is_empty() {
             text.push_str("    timeouts:\n");

@@ -102,7 +102,8 @@ async fn the_longest_route_does_not_cost_too_much() {
         let rules = (0..16).map(|index| {
             let name = format!("{}{index}", "a.".repeat(125));
             let (matches, backends) = (match_of_rule.repeat(64), backend.repeat(16));
-            format!("{{ name: {name}, matches: [{matches}], backendRefs: [{backends}] }},")
+            let origins = format!("\"https://{}.test:65535\",", "a".repeat(250)).repeat(64);
+            format!("{{ name: {name}, matches: [{matches}], allowedOrigins: [{origins}], backendRefs: [{backends}] }},")
         });
         let rules = rules.collect::<String>();
         let longest = LEAST
@@ -171,6 +172,7 @@ async fn defaults_are_filled_in() {
         "rules": [{
             "matches": [{ "path": { "type": "PathPrefix", "value": "/" } }],
             "nonUpgrade": "Reject",
+            "allowMissingOrigin": true,
             "backendRefs": [{ "name": "chat", "port": 80, "weight": 1 }],
             "timeouts": { "connect": "5s", "handshake": "10s", "read": "1h", "send": "60s" },
         }],

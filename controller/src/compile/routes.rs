@@ -6,6 +6,7 @@
 
 mod forms;
 mod matches;
+mod origins;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};

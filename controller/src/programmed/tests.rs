@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use push::OverLimit;
 use route_table::{
-    BackendKey, CertificateKey, HostPattern, NonUpgrade, OnPlain, PathMatch, RouteHostname, Rule,
-    Timeouts, WeightedBackend,
+    BackendKey, CertificateKey, HostPattern, NonUpgrade, OnPlain, OriginPolicy, PathMatch,
+    RouteHostname, Rule, Timeouts, WeightedBackend,
 };
 
 use super::*;
@@ -40,6 +40,7 @@ fn resources() -> Resources {
         name: "0".into(),
         matches: vec![PathMatch::prefix("/").unwrap().into()],
         non_upgrade: NonUpgrade::Reject,
+        origins: OriginPolicy::default(),
         backends: vec![WeightedBackend {
             backend: backend(),
             weight: 1,

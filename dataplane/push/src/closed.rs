@@ -8,7 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use route_table::{HostTls, NonUpgrade, OnPlain, Route, RouteHostname, RouteMatch, Rule, Timeouts};
+use route_table::{
+    HostTls, NonUpgrade, OnPlain, OriginPolicy, Route, RouteHostname, RouteMatch, Rule, Timeouts,
+};
 
 use crate::decode::{self, MAX_ENTRIES, Place};
 use crate::{key, matches, wire};
@@ -100,6 +102,7 @@ fn closed_rule(name: Arc<str>, matches: Vec<RouteMatch>) -> Option<Rule> {
         name,
         matches,
         non_upgrade: NonUpgrade::Reject,
+        origins: OriginPolicy::default(),
         backends: Vec::new(),
         timeouts: Timeouts {
             connect: NEVER_USED,

@@ -14,8 +14,9 @@ use bytes::Bytes;
 use prost::Message;
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, ConditionError, Endpoint,
-    EndpointState, HostPattern, HostTls, HostnameError, NonUpgrade, OnPlain, PathError, PrivateKey,
-    Route, RouteHostname, Rule, Timeouts, WeightedBackend,
+    EndpointState, HostPattern, HostTls, HostnameError, NonUpgrade, OnPlain, OriginError,
+    OriginPattern, OriginPolicy, PathError, PrivateKey, Route, RouteHostname, Rule, Timeouts,
+    WeightedBackend,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -56,6 +57,8 @@ pub(crate) enum FieldProblem {
     Path(PathError),
     #[error(transparent)]
     Condition(ConditionError),
+    #[error(transparent)]
+    Origin(OriginError),
     #[error("is not a port from 1 to 65535")]
     Port,
     #[error("is neither 4 nor 16 bytes")]
@@ -225,6 +228,8 @@ fn rule(place: &Place<'_>, message: &wire::Rule) -> Result<Rule> {
         non_upgrade,
         backends,
         timeouts,
+        allowed_origins,
+        refuse_missing_origin,
     } = message;
     let timeouts_place = place.field("timeouts");
     let timeouts = required(&timeouts_place, timeouts.as_ref())?;
@@ -232,6 +237,10 @@ fn rule(place: &Place<'_>, message: &wire::Rule) -> Result<Rule> {
         name: name(&place.field("name"), rule_name)?,
         matches: list(place.field("matches"), matches, matches::decode)?,
         non_upgrade: decode_non_upgrade(&place.field("non_upgrade"), *non_upgrade)?,
+        origins: OriginPolicy {
+            allowed: list(place.field("allowed_origins"), allowed_origins, origin)?,
+            refuse_missing: *refuse_missing_origin,
+        },
         backends: list(place.field("backends"), backends, weighted)?,
         timeouts: decode_timeouts(&timeouts_place, timeouts)?,
     })
@@ -263,6 +272,10 @@ fn weighted(place: &Place<'_>, message: &wire::WeightedBackend) -> Result<Weight
         },
         weight: *weight,
     })
+}
+
+fn origin(place: &Place<'_>, text: &String) -> Result<OriginPattern> {
+    OriginPattern::parse(text).map_err(|error| place.error(FieldProblem::Origin(error)))
 }
 
 fn decode_timeouts(place: &Place<'_>, message: &wire::Timeouts) -> Result<Timeouts> {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use prost::Message;
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, HostTls,
-    NonUpgrade, OnPlain, Route, RouteHostname, Rule, Timeouts, WeightedBackend,
+    NonUpgrade, OnPlain, OriginPolicy, Route, RouteHostname, Rule, Timeouts, WeightedBackend,
 };
 use zeroize::Zeroizing;
 
@@ -39,10 +39,21 @@ pub(crate) fn route(route: &Route) -> Encoded {
         rules: rules.iter().map(rule).collect(),
     };
     Encoded {
-        // A field that narrows what is admitted is named here when it is set; the fields of the first version are not.
-        requires: matches::required(route).into_iter().collect(),
+        requires: requires(route),
         body: message.encode_to_vec().into(),
     }
+}
+
+/// The features that a route cannot do without, in order: for every field that narrows what is admitted, when it is set. The fields
+/// of the first version of the protocol have none.
+fn requires(route: &Route) -> Vec<&'static str> {
+    let mut requires = matches::required(route);
+    for Rule { origins, .. } in &route.rules {
+        if *origins != OriginPolicy::default() {
+            requires.insert(crate::ALLOWED_ORIGINS);
+        }
+    }
+    requires.into_iter().collect()
 }
 
 pub(crate) fn backend(backend: &Backend) -> Encoded {
@@ -122,6 +133,10 @@ fn rule(rule: &Rule) -> wire::Rule {
         name,
         matches,
         non_upgrade,
+        origins: OriginPolicy {
+            allowed,
+            refuse_missing,
+        },
         backends,
         timeouts,
     } = rule;
@@ -146,6 +161,8 @@ fn rule(rule: &Rule) -> wire::Rule {
             read: Some(duration(read)),
             send: Some(duration(send)),
         }),
+        allowed_origins: allowed.iter().map(ToString::to_string).collect(),
+        refuse_missing_origin: *refuse_missing,
     }
 }
 
@@ -194,3 +211,6 @@ fn address_bytes(address: SocketAddr) -> Bytes {
         IpAddr::V6(address) => Bytes::copy_from_slice(&address.octets()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,7 +71,11 @@ pub const FEATURES: &[&str] = &[
     matches::HEADERS,
     matches::QUERY_PARAMS,
     matches::SUBPROTOCOLS,
+    ALLOWED_ORIGINS,
 ];
+
+/// Origins that a rule takes requests from.
+pub(crate) const ALLOWED_ORIGINS: &str = "route/allowed-origins";
 
 /// Most bytes of one message, both ways; gRPC's usual limit. A Hello of 40,000 digests fits.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

@@ -12,9 +12,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, Conditions, Endpoint, EndpointState,
-    HeaderMatch, HostPattern, HostTls, NonUpgrade, OnPlain, PathMatch, PrivateKey, QueryParamMatch,
-    Resources, Route, RouteHostname, RouteKey, RouteMatch, Rule, Subprotocol, Timeouts,
-    WeightedBackend,
+    HeaderMatch, HostPattern, HostTls, NonUpgrade, OnPlain, OriginPattern, OriginPolicy, PathMatch,
+    PrivateKey, QueryParamMatch, Resources, Route, RouteHostname, RouteKey, RouteMatch, Rule,
+    Subprotocol, Timeouts, WeightedBackend,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -80,6 +80,10 @@ pub(crate) fn route() -> Route {
                 },
             ],
             non_upgrade: NonUpgrade::Reject,
+            origins: OriginPolicy {
+                allowed: vec![OriginPattern::parse("https://app.example.com").unwrap()],
+                refuse_missing: true,
+            },
             backends: vec![WeightedBackend { backend, weight: 1 }],
             timeouts: Timeouts {
                 connect: Duration::from_secs(5),
@@ -169,6 +173,19 @@ fn timeouts() -> impl Strategy<Value = Timeouts> {
     })
 }
 
+fn origins() -> impl Strategy<Value = OriginPolicy> {
+    let allowed = [
+        "https://a.example.com",
+        "https://*.example.com:8443",
+        "app://[::1]:1",
+    ];
+    let allowed = select(allowed.to_vec()).prop_map(|text| OriginPattern::parse(text).unwrap());
+    (vec(allowed, 0..3), any::<bool>()).prop_map(|(allowed, refuse_missing)| OriginPolicy {
+        allowed,
+        refuse_missing,
+    })
+}
+
 fn rule() -> impl Strategy<Value = Rule> {
     let weighted = (backend_key(), 0..=1_000_000_u32)
         .prop_map(|(backend, weight)| WeightedBackend { backend, weight });
@@ -177,16 +194,20 @@ fn rule() -> impl Strategy<Value = Rule> {
         name(),
         vec(any_match(), 0..3),
         non_upgrade,
+        origins(),
         vec(weighted, 0..3),
         timeouts(),
     );
-    parts.prop_map(|(name, matches, non_upgrade, backends, timeouts)| Rule {
-        name,
-        matches,
-        non_upgrade,
-        backends,
-        timeouts,
-    })
+    parts.prop_map(
+        |(name, matches, non_upgrade, origins, backends, timeouts)| Rule {
+            name,
+            matches,
+            non_upgrade,
+            origins,
+            backends,
+            timeouts,
+        },
+    )
 }
 
 pub(crate) fn any_route() -> impl Strategy<Value = Route> {

@@ -2,8 +2,8 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use route_table::{
-    HostPattern, HostTls, NonUpgrade, PathMatch, Resources, Route, RouteHostname, RouteKey,
-    RouteTable, Rule, Timeouts,
+    HostPattern, HostTls, NonUpgrade, OriginPolicy, PathMatch, Resources, Route, RouteHostname,
+    RouteKey, RouteTable, Rule, Timeouts,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ fn table(closed: bool) -> Arc<RouteTable> {
         name: "0".into(),
         matches: vec![PathMatch::prefix("/").unwrap().into()],
         non_upgrade: NonUpgrade::Reject,
+        origins: OriginPolicy::default(),
         backends: Vec::new(),
         timeouts: Timeouts {
             connect: second,

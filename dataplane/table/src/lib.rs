@@ -10,6 +10,7 @@ mod certificate;
 mod host;
 mod lookup;
 mod matching;
+mod origin;
 mod path;
 mod route;
 mod table;
@@ -24,6 +25,7 @@ pub use matching::{
     ConditionError, Conditions, HeaderMatch, MAX_CONDITION_NAME_BYTES, MAX_CONDITION_VALUE_CHARS,
     QueryParamMatch, RequestParts, RouteMatch, Subprotocol,
 };
+pub use origin::{OriginError, OriginPattern, OriginPolicy};
 pub use path::{MAX_PATH_BYTES, PathError, PathMatch};
 pub use route::{
     BackendKey, HostTls, NonUpgrade, OnPlain, Route, RouteHostname, RouteKey, Rule, Timeouts,

@@ -8,7 +8,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{CertificateKey, HostPattern, RouteMatch};
+use crate::{CertificateKey, HostPattern, OriginPolicy, RouteMatch};
 
 /// Names one `WebSocketRoute`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,6 +119,7 @@ pub struct Rule {
     /// Any one of these.
     pub matches: Vec<RouteMatch>,
     pub non_upgrade: NonUpgrade,
+    pub origins: OriginPolicy,
     pub backends: Vec<WeightedBackend>,
     pub timeouts: Timeouts,
 }

@@ -331,6 +331,7 @@ fn rule(name: &str, matches: Vec<RouteMatch>) -> Rule {
         name: name.into(),
         matches,
         non_upgrade: NonUpgrade::Reject,
+        origins: route_table::OriginPolicy::default(),
         backends: Vec::new(),
         timeouts: Timeouts {
             connect: Duration::from_secs(5),

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName};
 use route_table::{
-    CertificateResource, HostTls, Hostname, NonUpgrade, OnPlain, RequestParts, Route, RouteTable,
-    Rule, WeightedBackend,
+    CertificateResource, HostTls, Hostname, NonUpgrade, OnPlain, OriginPolicy, RequestParts, Route,
+    RouteTable, Rule, WeightedBackend,
 };
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use serde::Serialize;
@@ -41,6 +41,8 @@ struct RuleView {
     name: String,
     matches: Vec<String>,
     non_upgrade: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    origins: Vec<String>,
     backends: Vec<String>,
     timeouts: String,
 }
@@ -133,12 +135,23 @@ fn rule_view(rule: &Rule) -> RuleView {
             NonUpgrade::Reject => "Reject",
             NonUpgrade::Forward => "Forward",
         },
+        origins: origins_view(&rule.origins),
         backends: rule.backends.iter().map(backend).collect(),
         timeouts: format!(
             "connect {:?}, handshake {:?}, read {:?}, send {:?}",
             timeouts.connect, timeouts.handshake, timeouts.read, timeouts.send
         ),
     }
+}
+
+fn origins_view(policy: &OriginPolicy) -> Vec<String> {
+    let OriginPolicy {
+        allowed,
+        refuse_missing,
+    } = policy;
+    let missing = refuse_missing.then(|| "not without one".to_owned());
+    let allowed = allowed.iter().map(ToString::to_string);
+    allowed.chain(missing).collect()
 }
 
 fn certificate_view(certificate: &CertificateResource) -> String {

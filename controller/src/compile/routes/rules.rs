@@ -7,6 +7,7 @@ use route_table::{BackendKey, NonUpgrade, Rule, Timeouts, WeightedBackend};
 
 use super::forms::{Form, check_name, namespace_of};
 use super::matches::read_matches;
+use super::origins::read_origins;
 use crate::compile::draft::Draft;
 
 /// Reads one rule; `field` is its place in the spec.
@@ -22,6 +23,7 @@ pub(super) fn read_rule(draft: &mut Draft, field: &str, index: usize, rule: &Rou
             crds::NonUpgrade::Reject => NonUpgrade::Reject,
             crds::NonUpgrade::Forward => NonUpgrade::Forward,
         },
+        origins: read_origins(draft, field, rule),
         backends: read_backends(draft, field, rule),
         timeouts: read_timeouts(draft, &format!("{field}.timeouts"), &rule.timeouts),
     }

@@ -111,6 +111,7 @@ fn routes(namespace: &str, read_hours: u64, numbers: Range<i64>) -> Resources {
         name: "0".into(),
         matches: vec![PathMatch::prefix("/").unwrap().into()],
         non_upgrade: NonUpgrade::Reject,
+        origins: route_table::OriginPolicy::default(),
         backends: Vec::new(),
         timeouts: Timeouts {
             connect: second,

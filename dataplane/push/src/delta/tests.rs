@@ -147,6 +147,7 @@ fn set_over_a_limit_loses_what_does_not_fit_and_nothing_else() {
             name: "0".into(),
             matches: vec![PathMatch::prefix("/").unwrap().into()],
             non_upgrade: NonUpgrade::Reject,
+            origins: route_table::OriginPolicy::default(),
             timeouts: Timeouts {
                 connect: hour,
                 handshake: hour,

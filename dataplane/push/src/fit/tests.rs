@@ -38,6 +38,7 @@ fn route(created: Option<i64>, backends: &[&str]) -> Arc<Route> {
             name: "0".into(),
             matches: vec![PathMatch::prefix("/").unwrap().into()],
             non_upgrade: NonUpgrade::Reject,
+            origins: route_table::OriginPolicy::default(),
             backends: backends.collect(),
             timeouts: Timeouts {
                 connect: second,
