@@ -181,6 +181,7 @@ mod tests {
     fn defaults_of_the_schema_are_those_of_the_types() {
         let least = json!({ "backendRefs": [{ "name": "chat", "port": 80 }] });
         let mut more = least.clone();
+        more["filters"] = json!([{ "type": "RequestRedirect", "requestRedirect": {} }]);
         more["matches"] = json!([{
             "headers": [{ "name": "X-Env", "value": "beta" }],
             "queryParams": [{ "name": "v", "value": "2" }],
@@ -210,7 +211,7 @@ mod tests {
             assert!(written.any(|value| value == Some(default)), "{path}");
             defaults += 1;
         });
-        assert_eq!(defaults, 17);
+        assert_eq!(defaults, 18);
     }
 
     #[test]

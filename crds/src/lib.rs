@@ -7,6 +7,8 @@
 pub mod conditions;
 mod definition;
 mod duration;
+mod filter_schema;
+mod filters;
 mod matching;
 pub mod name;
 mod rule;
@@ -15,6 +17,10 @@ mod websocketroute;
 
 pub use definition::{custom_resource_definition, custom_resource_definition_yaml};
 pub use duration::{DurationError, DurationString};
+pub use filters::{
+    FilterType, HeaderField, HeaderModifier, MAX_FILTERS, MAX_HEADER_FIELDS, PathModifier,
+    PathModifierType, RedirectScheme, RequestRedirect, RouteFilter, UrlRewrite,
+};
 pub use matching::{MAX_CONDITIONS, MatchType, RouteHeaderMatch, RouteQueryParamMatch};
 pub use rule::{
     BackendRef, MAX_ALLOWED_ORIGINS, MAX_BACKEND_REFS, MAX_MATCHES, MAX_WEIGHT, NonUpgrade,

@@ -10,6 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::{self, DurationString};
+use crate::filter_schema::{each_filter_once, rule_filters};
+use crate::filters::{MAX_FILTERS, RouteFilter};
 use crate::matching::{
     MAX_CONDITIONS, RouteHeaderMatch, RouteQueryParamMatch, subprotocols_schema,
 };
@@ -29,6 +31,7 @@ pub const MAX_WEIGHT: i32 = 1_000_000;
 /// Requests that match, and the backends that take them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rule_filters()))]
 pub struct RouteRule {
     /// Name of the rule in logs and metrics, unique in the route: lower case letters, digits, '-' and '.'. Default: its index,
     /// from 0.
@@ -62,11 +65,19 @@ pub struct RouteRule {
     #[serde(default = "default_allow_missing_origin")]
     pub allow_missing_origin: bool,
 
-    /// Services that take new connections, by weight. One that cannot be resolved takes none; the others share.
+    /// What is changed of requests and answers: each type of filter once at most, and no URLRewrite beside a RequestRedirect. Matching
+    /// and allowedOrigins judge the request as the client sent it. Default: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
-        length(min = 1, max = MAX_BACKEND_REFS),
-        extend("x-kubernetes-list-type" = "atomic")
+        length(max = MAX_FILTERS),
+        extend("x-kubernetes-list-type" = "atomic", "x-kubernetes-validations" = each_filter_once())
     )]
+    pub filters: Vec<RouteFilter>,
+
+    /// Services that take new connections, by weight. One that cannot be resolved takes none; the others share. At least one, or
+    /// none beside a filter RequestRedirect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_BACKEND_REFS), extend("x-kubernetes-list-type" = "atomic"))]
     pub backend_refs: Vec<BackendRef>,
 
     /// Deadlines of every connection that this rule takes.

@@ -18,7 +18,8 @@ const MAX_ORIGIN: usize = 320;
 const MAX_LABEL: usize = 63;
 
 /// RFC 1123 labels joined by dots.
-const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+pub(crate) const SUBDOMAIN: &str =
+    "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 
 pub(crate) fn hostnames_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

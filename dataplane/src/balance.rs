@@ -142,6 +142,7 @@ mod tests {
             matches: Vec::new(),
             non_upgrade: NonUpgrade::Reject,
             origins: route_table::OriginPolicy::default(),
+            filters: Arc::default(),
             backends: backends
                 .iter()
                 .map(|(service, weight)| WeightedBackend {

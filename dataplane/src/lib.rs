@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod drain;
 mod fields;
+mod filters;
 mod forward;
 mod frames;
 mod handshake;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::fields::{self, Client, Scheme};
+use crate::filters;
 use crate::forward::{self, Body, empty};
 use crate::handshake;
 use crate::matching::{self, Asks};
@@ -57,7 +58,7 @@ impl Connection {
         &self,
         request: Request<Incoming>,
     ) -> Result<(&'static str, Response<Body>), Reject> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let hostname = handshake::check_host_and_path(&head)?;
         let table = self.shared.table();
         if let Some(redirect) = self.without_tls(&table, hostname.as_ref(), &head.uri)? {
@@ -65,6 +66,11 @@ impl Connection {
         }
         let matched = self.find(&table, hostname.as_ref(), &head, Asks::Http)?;
         origin::check_ordinary(&head.headers, &matched.rule.origins)?;
+        if let Some(redirect) =
+            filters::redirect(&matched, hostname.as_ref(), &head, self.scheme())?
+        {
+            return Ok(("redirected", redirect));
+        }
         match matched.rule.non_upgrade {
             NonUpgrade::Reject => return Err(Reject::UpgradeRequired),
             NonUpgrade::Forward => {}
@@ -75,12 +81,15 @@ impl Connection {
             .take(&table, matched.rule)
             .ok_or(Reject::NoEndpoint)?;
         let fields = self.fields_for(&head.headers, &matched);
-        let timeouts = matched.rule.timeouts;
+        let (timeouts, filters) = (matched.rule.timeouts, matched.rule.filters.clone());
+        if let Some(target) = filters::target(&matched, &head.uri)? {
+            head.uri = target;
+        }
         // A long answer must not keep an old table alive.
         drop(table);
         let request = Request::from_parts(head, body);
         let shared = &self.shared;
-        let response = forward::forward(
+        let mut response = forward::forward(
             request,
             fields,
             place,
@@ -89,6 +98,7 @@ impl Connection {
             &shared.tasks,
         )
         .await?;
+        filters::to_client(&mut response, &filters);
         Ok(("forwarded", response))
     }
 
@@ -99,7 +109,7 @@ impl Connection {
     ) -> Result<(&'static str, Response<Body>), Reject> {
         let started = Instant::now();
         let upgrading = hyper::upgrade::on(&mut request);
-        let (head, _) = request.into_parts();
+        let (mut head, _) = request.into_parts();
         let hostname = handshake::check_host_and_path(&head)?;
         let table = self.shared.table();
         if let Some(redirect) = self.without_tls(&table, hostname.as_ref(), &head.uri)? {
@@ -107,6 +117,11 @@ impl Connection {
         }
         let matched = self.find(&table, hostname.as_ref(), &head, Asks::WebSocket)?;
         origin::check_upgrade(&head.headers, &matched.rule.origins)?;
+        if let Some(redirect) =
+            filters::redirect(&matched, hostname.as_ref(), &head, self.scheme())?
+        {
+            return Ok(("redirected", redirect));
+        }
         let opening = handshake::check_opening(&head)?;
         let place = self
             .shared
@@ -115,6 +130,10 @@ impl Connection {
             .ok_or(Reject::NoEndpoint)?;
         let (key, timeouts) = (matched.key.clone(), matched.rule.timeouts);
         let fields = self.fields_for(&head.headers, &matched);
+        let filters = matched.rule.filters.clone();
+        if let Some(target) = filters::target(&matched, &head.uri)? {
+            head.uri = target;
+        }
         drop(table);
 
         let deadline = started + timeouts.handshake;
@@ -132,9 +151,13 @@ impl Connection {
         };
         let stream = SendLimit::new(tcp, timeouts.send);
         match upstream::upgrade(stream, request, &opening, answer_limits, deadline).await? {
-            Answer::Refused(response) => Ok(("refused_by_backend", response)),
+            Answer::Refused(mut response) => {
+                filters::to_client(&mut response, &filters);
+                Ok(("refused_by_backend", response))
+            }
             Answer::Upgraded(upgraded) => {
-                let response = upgraded.response.clone().map(|()| empty());
+                let mut response = upgraded.response.clone().map(|()| empty());
+                filters::to_client(&mut response, &filters);
                 tunnel::start(self, upgrading, *upgraded, place, timeouts, key);
                 Ok(("upgraded", response))
             }
@@ -188,21 +211,27 @@ impl Connection {
         Ok(matched)
     }
 
-    fn fields_for(&self, sent: &http::HeaderMap, matched: &Matched<'_>) -> http::HeaderMap {
-        let scheme = if self.server_name.is_some() {
+    fn scheme(&self) -> Scheme {
+        if self.server_name.is_some() {
             Scheme::Https
         } else {
             Scheme::Http
-        };
+        }
+    }
+
+    fn fields_for(&self, sent: &http::HeaderMap, matched: &Matched<'_>) -> http::HeaderMap {
+        let scheme = self.scheme();
         let rule = format!("{}/{}", matched.key, matched.rule.name);
-        fields::to_backend(
+        let mut fields = fields::to_backend(
             sent,
             Client {
                 address: self.peer,
                 scheme,
                 rule: &rule,
             },
-        )
+        );
+        filters::to_backend(&mut fields, &matched.rule.filters);
+        fields
     }
 }
 

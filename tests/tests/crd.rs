@@ -102,8 +102,14 @@ async fn the_longest_route_does_not_cost_too_much() {
         let rules = (0..16).map(|index| {
             let name = format!("{}{index}", "a.".repeat(125));
             let (matches, backends) = (match_of_rule.repeat(64), backend.repeat(16));
+            let fields = (10..18)
+                .map(|index| format!("{{ name: {}{index}, value: {} }},", "a".repeat(254), "b".repeat(100)));
+            let filters = format!(
+                "{{ type: RequestHeaderModifier, requestHeaderModifier: {{ set: [{}] }} }}",
+                fields.collect::<String>()
+            );
             let origins = format!("\"https://{}.test:65535\",", "a".repeat(250)).repeat(64);
-            format!("{{ name: {name}, matches: [{matches}], allowedOrigins: [{origins}], backendRefs: [{backends}] }},")
+            format!("{{ name: {name}, matches: [{matches}], allowedOrigins: [{origins}], filters: [{filters}], backendRefs: [{backends}] }},")
         });
         let rules = rules.collect::<String>();
         let longest = LEAST

@@ -10,10 +10,8 @@ use tests::scene::{HOST, SERVICE, Scene};
 const LIST: &str = "allowedOrigins: [\"https://app.example.com\", \"https://*.example.org\", \"http://localhost:3000\"]";
 
 fn origin(values: &[&str]) -> String {
-    values
-        .iter()
-        .map(|value| format!("Origin: {value}\r\n"))
-        .collect()
+    let fields = values.iter().map(|value| format!("Origin: {value}\r\n"));
+    fields.collect::<Vec<_>>().concat()
 }
 
 /// What a handshake and an ordinary request with these Origins get.

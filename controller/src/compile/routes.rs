@@ -4,6 +4,7 @@
 //! that cannot be served is a finding, and a route with one is not served at all: half of what an author meant may be the
 //! dangerous half. What is valid in it is still read, because its claims hold and its references are still looked up.
 
+mod filters;
 mod forms;
 mod matches;
 mod origins;

@@ -41,6 +41,7 @@ fn resources() -> Resources {
         matches: vec![PathMatch::prefix("/").unwrap().into()],
         non_upgrade: NonUpgrade::Reject,
         origins: OriginPolicy::default(),
+        filters: Arc::default(),
         backends: vec![WeightedBackend {
             backend: backend(),
             weight: 1,

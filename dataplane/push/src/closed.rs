@@ -103,6 +103,7 @@ fn closed_rule(name: Arc<str>, matches: Vec<RouteMatch>) -> Option<Rule> {
         matches,
         non_upgrade: NonUpgrade::Reject,
         origins: OriginPolicy::default(),
+        filters: Arc::default(),
         backends: Vec::new(),
         timeouts: Timeouts {
             connect: NEVER_USED,

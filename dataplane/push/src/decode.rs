@@ -14,13 +14,13 @@ use bytes::Bytes;
 use prost::Message;
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, ConditionError, Endpoint,
-    EndpointState, HostPattern, HostTls, HostnameError, NonUpgrade, OnPlain, OriginError,
-    OriginPattern, OriginPolicy, PathError, PrivateKey, Route, RouteHostname, Rule, Timeouts,
-    WeightedBackend,
+    EndpointState, FieldError, HostPattern, HostTls, HostnameError, NonUpgrade, OnPlain,
+    OriginError, OriginPattern, OriginPolicy, PathError, PrivateKey, Route, RouteHostname, Rule,
+    Timeouts, WeightedBackend,
 };
 use rustls::pki_types::CertificateDer;
 
-use crate::{key, matches, wire};
+use crate::{filters, key, matches, wire};
 
 /// Most entries of any list in a route or of a chain: many times what the schema allows, so that a later schema may allow more.
 pub(crate) const MAX_ENTRIES: usize = 1024;
@@ -59,6 +59,10 @@ pub(crate) enum FieldProblem {
     Condition(ConditionError),
     #[error(transparent)]
     Origin(OriginError),
+    #[error(transparent)]
+    Field(FieldError),
+    #[error("is of a kind that an earlier filter has")]
+    Repeated,
     #[error("is not a port from 1 to 65535")]
     Port,
     #[error("is neither 4 nor 16 bytes")]
@@ -98,7 +102,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    fn at(self, index: usize) -> Self {
+    pub(crate) fn at(self, index: usize) -> Self {
         Self {
             index: Some(index),
             ..self
@@ -228,6 +232,7 @@ fn rule(place: &Place<'_>, message: &wire::Rule) -> Result<Rule> {
         non_upgrade,
         backends,
         timeouts,
+        filters,
         allowed_origins,
         refuse_missing_origin,
     } = message;
@@ -241,6 +246,7 @@ fn rule(place: &Place<'_>, message: &wire::Rule) -> Result<Rule> {
             allowed: list(place.field("allowed_origins"), allowed_origins, origin)?,
             refuse_missing: *refuse_missing_origin,
         },
+        filters: Arc::new(filters::decode(&place.field("filters"), filters)?),
         backends: list(place.field("backends"), backends, weighted)?,
         timeouts: decode_timeouts(&timeouts_place, timeouts)?,
     })
@@ -274,6 +280,7 @@ fn weighted(place: &Place<'_>, message: &wire::WeightedBackend) -> Result<Weight
     })
 }
 
+#[expect(clippy::ptr_arg, reason = "it stands where a list of texts is read")]
 fn origin(place: &Place<'_>, text: &String) -> Result<OriginPattern> {
     OriginPattern::parse(text).map_err(|error| place.error(FieldProblem::Origin(error)))
 }
@@ -330,7 +337,7 @@ fn name(place: &Place<'_>, text: &str) -> Result<Arc<str>> {
     key::name(text).ok_or_else(|| place.error(FieldProblem::Name))
 }
 
-fn port(place: &Place<'_>, port: u32) -> Result<NonZeroU16> {
+pub(crate) fn port(place: &Place<'_>, port: u32) -> Result<NonZeroU16> {
     let port = u16::try_from(port).ok().and_then(NonZeroU16::new);
     port.ok_or_else(|| place.error(FieldProblem::Port))
 }
@@ -339,7 +346,7 @@ fn required<'a, T>(place: &Place<'_>, field: Option<&'a T>) -> Result<&'a T> {
     field.ok_or_else(|| place.error(FieldProblem::Unknown))
 }
 
-fn bounded<T>(place: &Place<'_>, listed: &[T]) -> Result<()> {
+pub(crate) fn bounded<T>(place: &Place<'_>, listed: &[T]) -> Result<()> {
     if listed.len() > MAX_ENTRIES {
         return Err(place.error(FieldProblem::TooMany));
     }

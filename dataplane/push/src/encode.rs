@@ -10,12 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use route_table::{
-    Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, HostTls,
-    NonUpgrade, OnPlain, OriginPolicy, Route, RouteHostname, Rule, Timeouts, WeightedBackend,
+    Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, Filters,
+    HostTls, NonUpgrade, OnPlain, OriginPolicy, Route, RouteHostname, Rule, Timeouts,
+    WeightedBackend,
 };
 use zeroize::Zeroizing;
 
-use crate::{matches, wire};
+use crate::{filters, matches, wire};
 
 /// The body of a resource, and the features without which it must not be served.
 #[derive(Clone)]
@@ -48,9 +49,15 @@ pub(crate) fn route(route: &Route) -> Encoded {
 /// of the first version of the protocol have none.
 fn requires(route: &Route) -> Vec<&'static str> {
     let mut requires = matches::required(route);
-    for Rule { origins, .. } in &route.rules {
+    for Rule {
+        origins, filters, ..
+    } in &route.rules
+    {
         if *origins != OriginPolicy::default() {
             requires.insert(crate::ALLOWED_ORIGINS);
+        }
+        if **filters != Filters::default() {
+            requires.insert(crate::FILTERS);
         }
     }
     requires.into_iter().collect()
@@ -137,6 +144,7 @@ fn rule(rule: &Rule) -> wire::Rule {
             allowed,
             refuse_missing,
         },
+        filters,
         backends,
         timeouts,
     } = rule;
@@ -161,6 +169,7 @@ fn rule(rule: &Rule) -> wire::Rule {
             read: Some(duration(read)),
             send: Some(duration(send)),
         }),
+        filters: filters::encode(filters),
         allowed_origins: allowed.iter().map(ToString::to_string).collect(),
         refuse_missing_origin: *refuse_missing,
     }

@@ -16,6 +16,7 @@ mod delta;
 mod digest;
 mod encode;
 mod fence;
+mod filters;
 mod fit;
 mod greeting;
 mod key;
@@ -72,10 +73,14 @@ pub const FEATURES: &[&str] = &[
     matches::QUERY_PARAMS,
     matches::SUBPROTOCOLS,
     ALLOWED_ORIGINS,
+    FILTERS,
 ];
 
 /// Origins that a rule takes requests from.
 pub(crate) const ALLOWED_ORIGINS: &str = "route/allowed-origins";
+
+/// What a rule changes of requests and answers: an unchanged path or field may open more at a backend than was meant.
+pub(crate) const FILTERS: &str = "route/filters";
 
 /// Most bytes of one message, both ways; gRPC's usual limit. A Hello of 40,000 digests fits.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

@@ -18,7 +18,7 @@ use route_table::{
 };
 use rustls::pki_types::CertificateDer;
 
-use crate::{Digest, Version, wire};
+use crate::{Digest, Version, filters, wire};
 
 /// A resource as it travels.
 pub(crate) fn resource(key: &str, requires: &[&str], body: &[u8]) -> wire::Resource {
@@ -84,6 +84,7 @@ pub(crate) fn route() -> Route {
                 allowed: vec![OriginPattern::parse("https://app.example.com").unwrap()],
                 refuse_missing: true,
             },
+            filters: filters::samples::every().into(),
             backends: vec![WeightedBackend { backend, weight: 1 }],
             timeouts: Timeouts {
                 connect: Duration::from_secs(5),
@@ -195,15 +196,17 @@ fn rule() -> impl Strategy<Value = Rule> {
         vec(any_match(), 0..3),
         non_upgrade,
         origins(),
+        filters::samples::any_filters(),
         vec(weighted, 0..3),
         timeouts(),
     );
     parts.prop_map(
-        |(name, matches, non_upgrade, origins, backends, timeouts)| Rule {
+        |(name, matches, non_upgrade, origins, filters, backends, timeouts)| Rule {
             name,
             matches,
             non_upgrade,
             origins,
+            filters: filters.into(),
             backends,
             timeouts,
         },

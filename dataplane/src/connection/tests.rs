@@ -22,6 +22,7 @@ fn table(closed: bool) -> Arc<RouteTable> {
         matches: vec![PathMatch::prefix("/").unwrap().into()],
         non_upgrade: NonUpgrade::Reject,
         origins: OriginPolicy::default(),
+        filters: Arc::default(),
         backends: Vec::new(),
         timeouts: Timeouts {
             connect: second,

@@ -7,6 +7,7 @@
 
 mod backend;
 mod certificate;
+mod filters;
 mod host;
 mod lookup;
 mod matching;
@@ -18,6 +19,10 @@ mod table;
 pub use backend::{Backend, Endpoint, EndpointState, MAX_ENDPOINTS};
 pub use certificate::{
     Certificate, CertificateError, CertificateKey, CertificateResource, PrivateKey,
+};
+pub use filters::{
+    FieldError, FieldName, FieldValue, Filters, HeaderField, HeaderModifier, PathModifier,
+    Redirect, RedirectScheme, RedirectStatus, Rewrite,
 };
 pub use host::{HostPattern, Hostname, HostnameError, MAX_HOSTNAME_BYTES};
 pub use lookup::{Host, MAX_CONDITIONS_OF_HOST, Matched};

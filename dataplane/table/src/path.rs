@@ -61,7 +61,7 @@ impl PathMatch {
     }
 }
 
-fn check_path(value: &str) -> Result<(), PathError> {
+pub(crate) fn check_path(value: &str) -> Result<(), PathError> {
     if value.len() > MAX_PATH_BYTES {
         return Err(PathError::TooLong);
     }

@@ -8,7 +8,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{CertificateKey, HostPattern, OriginPolicy, RouteMatch};
+use crate::{CertificateKey, Filters, HostPattern, OriginPolicy, PathMatch, RouteMatch};
 
 /// Names one `WebSocketRoute`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,8 +120,26 @@ pub struct Rule {
     pub matches: Vec<RouteMatch>,
     pub non_upgrade: NonUpgrade,
     pub origins: OriginPolicy,
+    /// Shared with the requests that are under way, which outlive a table.
+    pub filters: Arc<Filters>,
     pub backends: Vec<WeightedBackend>,
     pub timeouts: Timeouts,
+}
+
+impl Rule {
+    /// The prefix that every request of the rule was matched by, without a trailing slash; nothing if there may be several. Gateway API
+    /// asks for exactly one match of type `PathPrefix` where a prefix is replaced.
+    pub fn prefix(&self) -> Option<&str> {
+        match &self.matches[..] {
+            [
+                RouteMatch {
+                    path: PathMatch::Prefix(prefix),
+                    ..
+                },
+            ] => Some(prefix),
+            _ => None,
+        }
+    }
 }
 
 /// What happens to a request that does not ask for an upgrade.

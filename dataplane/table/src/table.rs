@@ -12,7 +12,8 @@ use std::sync::Arc;
 use crate::lookup::Serving;
 use crate::{
     Backend, BackendKey, Certificate, CertificateError, CertificateKey, CertificateResource, Host,
-    HostPattern, HostTls, Hostname, MAX_CONDITIONS_OF_HOST, MAX_ENDPOINTS, Route, RouteKey,
+    HostPattern, HostTls, Hostname, MAX_CONDITIONS_OF_HOST, MAX_ENDPOINTS, PathModifier, Route,
+    RouteKey,
 };
 
 /// Everything that a table is built from, by stable key.
@@ -55,6 +56,8 @@ pub enum Invalid {
     NoMatch { rule: Arc<str> },
     #[error("rule {rule} has a connect or handshake timeout of zero, which would never end")]
     ZeroTimeout { rule: Arc<str> },
+    #[error("rule {rule} replaces a prefix, and has not exactly one match, of type PathPrefix")]
+    NoPrefix { rule: Arc<str> },
     #[error("hostname {hostname} has other TLS settings here than in an older route")]
     TlsConflict { hostname: HostPattern },
     #[error(
@@ -345,6 +348,15 @@ fn check_route(route: &Route) -> Result<(), Invalid> {
         }
         if rule.timeouts.connect.is_zero() || rule.timeouts.handshake.is_zero() {
             return Err(Invalid::ZeroTimeout { rule: name() });
+        }
+        let redirect = rule.filters.redirect.as_ref();
+        let paths = [
+            rule.filters.rewrite.path.as_ref(),
+            redirect.and_then(|redirect| redirect.path.as_ref()),
+        ];
+        let replaces = |path: &PathModifier| matches!(path, PathModifier::Prefix(_));
+        if paths.into_iter().flatten().any(replaces) && rule.prefix().is_none() {
+            return Err(Invalid::NoPrefix { rule: name() });
         }
     }
     Ok(())

@@ -332,6 +332,7 @@ fn rule(name: &str, matches: Vec<RouteMatch>) -> Rule {
         matches,
         non_upgrade: NonUpgrade::Reject,
         origins: route_table::OriginPolicy::default(),
+        filters: Arc::default(),
         backends: Vec::new(),
         timeouts: Timeouts {
             connect: Duration::from_secs(5),

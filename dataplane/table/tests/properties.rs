@@ -456,6 +456,7 @@ fn rule(name: &str, matches: Vec<PathMatch>) -> Rule {
         matches: matches.into_iter().map(RouteMatch::from).collect(),
         non_upgrade: NonUpgrade::Reject,
         origins: route_table::OriginPolicy::default(),
+        filters: Arc::default(),
         backends: vec![WeightedBackend {
             backend: backend_key("s0"),
             weight: 1,

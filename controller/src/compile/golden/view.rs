@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName};
 use route_table::{
-    CertificateResource, HostTls, Hostname, NonUpgrade, OnPlain, OriginPolicy, RequestParts, Route,
-    RouteTable, Rule, WeightedBackend,
+    CertificateResource, Filters, HostTls, Hostname, NonUpgrade, OnPlain, OriginPolicy,
+    RequestParts, Route, RouteTable, Rule, WeightedBackend,
 };
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use serde::Serialize;
@@ -43,6 +43,8 @@ struct RuleView {
     non_upgrade: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     origins: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filters: Option<String>,
     backends: Vec<String>,
     timeouts: String,
 }
@@ -136,6 +138,7 @@ fn rule_view(rule: &Rule) -> RuleView {
             NonUpgrade::Forward => "Forward",
         },
         origins: origins_view(&rule.origins),
+        filters: (*rule.filters != Filters::default()).then(|| format!("{:?}", rule.filters)),
         backends: rule.backends.iter().map(backend).collect(),
         timeouts: format!(
             "connect {:?}, handshake {:?}, read {:?}, send {:?}",

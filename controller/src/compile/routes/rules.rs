@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use crds::{BackendRef, MAX_BACKEND_REFS, MAX_WEIGHT, RouteRule, RouteTimeouts};
 use route_table::{BackendKey, NonUpgrade, Rule, Timeouts, WeightedBackend};
 
+use super::filters::{read_filters, redirects};
 use super::forms::{Form, check_name, namespace_of};
 use super::matches::read_matches;
 use super::origins::read_origins;
@@ -24,6 +25,7 @@ pub(super) fn read_rule(draft: &mut Draft, field: &str, index: usize, rule: &Rou
             crds::NonUpgrade::Forward => NonUpgrade::Forward,
         },
         origins: read_origins(draft, field, rule),
+        filters: read_filters(draft, field, rule),
         backends: read_backends(draft, field, rule),
         timeouts: read_timeouts(draft, &format!("{field}.timeouts"), &rule.timeouts),
     }
@@ -32,6 +34,9 @@ pub(super) fn read_rule(draft: &mut Draft, field: &str, index: usize, rule: &Rou
 fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<WeightedBackend> {
     let field = format!("{field}.backendRefs");
     let mut backends = Vec::new();
+    if rule.backend_refs.is_empty() && redirects(rule) {
+        return backends;
+    }
     let listed = draft.bounded(&field, &rule.backend_refs, MAX_BACKEND_REFS);
     for (index, reference) in listed.iter().enumerate() {
         let BackendRef {

@@ -112,6 +112,7 @@ fn routes(namespace: &str, read_hours: u64, numbers: Range<i64>) -> Resources {
         matches: vec![PathMatch::prefix("/").unwrap().into()],
         non_upgrade: NonUpgrade::Reject,
         origins: route_table::OriginPolicy::default(),
+        filters: Arc::default(),
         backends: Vec::new(),
         timeouts: Timeouts {
             connect: second,

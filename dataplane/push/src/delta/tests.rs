@@ -148,6 +148,7 @@ fn set_over_a_limit_loses_what_does_not_fit_and_nothing_else() {
             matches: vec![PathMatch::prefix("/").unwrap().into()],
             non_upgrade: NonUpgrade::Reject,
             origins: route_table::OriginPolicy::default(),
+            filters: Arc::default(),
             timeouts: Timeouts {
                 connect: hour,
                 handshake: hour,

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use route_table::{OriginPattern, RouteKey};
 
 use super::*;
@@ -8,6 +10,7 @@ fn with(change: impl Fn(&mut Rule)) -> Route {
     let mut route = samples::route();
     let rule = &mut route.rules[0];
     rule.origins = OriginPolicy::default();
+    rule.filters = Arc::default();
     change(rule);
     route
 }
@@ -45,4 +48,11 @@ fn a_field_that_narrows_what_is_admitted_requires_its_feature() {
         |rule| rule.origins.refuse_missing = true,
         &["route/allowed-origins"],
     );
+    let filters = samples::route().rules[0].filters.clone();
+    check(|rule| rule.filters = filters.clone(), &["route/filters"]);
+    let both = |rule: &mut Rule| {
+        rule.filters = filters.clone();
+        rule.origins.refuse_missing = true;
+    };
+    check(both, &["route/allowed-origins", "route/filters"]);
 }

@@ -39,6 +39,7 @@ fn route(created: Option<i64>, backends: &[&str]) -> Arc<Route> {
             matches: vec![PathMatch::prefix("/").unwrap().into()],
             non_upgrade: NonUpgrade::Reject,
             origins: route_table::OriginPolicy::default(),
+            filters: Arc::default(),
             backends: backends.collect(),
             timeouts: Timeouts {
                 connect: second,

@@ -1,0 +1,199 @@
+//! What a rule changes of its requests and answers (Gateway API `HTTPRouteFilter`).
+//!
+//! In: a judged request and the rule that took it. Out: the target and the fields that its backend gets, the fields that its client
+//! gets, or the redirect that the rule answers by itself. Names and values were checked when the table was made.
+
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, LOCATION};
+use http::uri::{Authority, PathAndQuery};
+use http::{Response, StatusCode, Uri, request};
+use route_table::{Filters, Hostname, Matched, PathModifier, Redirect, RedirectScheme};
+
+use crate::fields::Scheme;
+use crate::forward::{Body, empty};
+use crate::reject::Reject;
+use crate::upstream;
+
+/// The redirect that the rule answers with, if it has one. The connection closes, as after every answer of the proxy to a handshake.
+///
+/// # Errors
+/// [`Reject::Target`] if the new address cannot be written.
+pub(crate) fn redirect(
+    matched: &Matched<'_>,
+    hostname: Option<&Hostname>,
+    head: &request::Parts,
+    scheme: Scheme,
+) -> Result<Option<Response<Body>>, Reject> {
+    let (Some(redirect), Some(hostname)) = (&matched.rule.filters.redirect, hostname) else {
+        return Ok(None);
+    };
+    let location = location(redirect, matched.rule.prefix(), hostname, head, scheme)?;
+    let mut response = Response::new(empty());
+    *response.status_mut() =
+        StatusCode::from_u16(redirect.status.code()).map_err(|_| Reject::Target)?;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, location);
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    Ok(Some(response))
+}
+
+/// Without a scheme of its own the redirect stays on the port that the client named in Host, which is the listener's as it sees it;
+/// with one it goes to that scheme's port (Gateway API `HTTPRequestRedirectFilter.port`).
+fn location(
+    redirect: &Redirect,
+    prefix: Option<&str>,
+    hostname: &Hostname,
+    head: &request::Parts,
+    scheme: Scheme,
+) -> Result<HeaderValue, Reject> {
+    let asked = || {
+        let host = head.headers.get(HOST)?.to_str().ok()?;
+        host.parse::<Authority>().ok()?.port_u16()
+    };
+    let port = match (redirect.port, redirect.scheme) {
+        (Some(port), _) => Some(port.get()),
+        (None, Some(_)) => None,
+        (None, None) => asked(),
+    };
+    let scheme = redirect.scheme.unwrap_or(match scheme {
+        Scheme::Http => RedirectScheme::Http,
+        Scheme::Https => RedirectScheme::Https,
+    });
+    let port = port.filter(|port| *port != scheme.port());
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let hostname = redirect.hostname.as_ref().unwrap_or(hostname);
+    let target = match &redirect.path {
+        Some(path) => modified(path, prefix, &head.uri)?,
+        None => upstream::origin_form(&head.uri).into_owned(),
+    };
+    let location = format!("{}://{hostname}{port}{target}", scheme.as_str());
+    HeaderValue::from_bytes(location.as_bytes()).map_err(|_| Reject::Target)
+}
+
+/// The target for the backend, if the rule rewrites it: in origin-form, with the client's query.
+///
+/// # Errors
+/// [`Reject::Target`] if it is longer than a target can be.
+pub(crate) fn target(matched: &Matched<'_>, asked: &Uri) -> Result<Option<Uri>, Reject> {
+    let Some(path) = &matched.rule.filters.rewrite.path else {
+        return Ok(None);
+    };
+    let target = modified(path, matched.rule.prefix(), asked)?;
+    let target = PathAndQuery::try_from(target).map_err(|_| Reject::Target)?;
+    Ok(Some(Uri::from(target)))
+}
+
+/// Path and query after a change of the path. Neither what is put in nor what stays holds dot segments: the one was checked with
+/// the route, the other with the request, and they meet between two elements.
+fn modified(path: &PathModifier, prefix: Option<&str>, asked: &Uri) -> Result<String, Reject> {
+    let mut target = path.apply(asked.path(), prefix).ok_or(Reject::NoRule)?;
+    if let Some(query) = asked.query() {
+        target.push('?');
+        target.push_str(query);
+    }
+    Ok(target)
+}
+
+/// Changes the fields that the backend gets, after all that the proxy itself does with them.
+pub(crate) fn to_backend(headers: &mut HeaderMap, filters: &Filters) {
+    let hostname = filters.rewrite.hostname.as_ref();
+    // A hostname is always a valid value.
+    if let Some(host) = hostname.and_then(|name| HeaderValue::from_str(name.as_str()).ok()) {
+        headers.insert(HOST, host);
+    }
+    filters.request_headers.apply(headers);
+}
+
+/// Changes the fields of a backend's answer, of whatever kind.
+pub(crate) fn to_client<B>(response: &mut Response<B>, filters: &Filters) {
+    filters.response_headers.apply(response.headers_mut());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use http::Request;
+    use route_table::RedirectStatus;
+
+    use super::*;
+
+    const NOTHING: Redirect = Redirect {
+        scheme: None,
+        hostname: None,
+        port: None,
+        path: None,
+        status: RedirectStatus::Found,
+    };
+
+    #[track_caller]
+    fn check(redirect: &Redirect, host: &str, target: &str, expected: &str) {
+        let request = Request::get(target).header(HOST, host).body(()).unwrap();
+        let (head, ()) = request.into_parts();
+        let name = Hostname::parse("chat.example.com").unwrap();
+        let location = location(redirect, Some("/chat"), &name, &head, Scheme::Https);
+        assert_eq!(location.unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_not_said_stays() {
+        let host = "chat.example.com";
+        let other = Redirect {
+            hostname: Some(Hostname::parse("other.example.com").unwrap()),
+            ..NOTHING
+        };
+        check(&other, host, "/a?b", "https://other.example.com/a?b");
+        check(
+            &other,
+            "chat.example.com:8443",
+            "/",
+            "https://other.example.com:8443/",
+        );
+        check(
+            &other,
+            "chat.example.com:443",
+            "/",
+            "https://other.example.com/",
+        );
+        check(
+            &other,
+            host,
+            "http://chat.example.com?x",
+            "https://other.example.com/?x",
+        );
+        let http = Redirect {
+            scheme: Some(RedirectScheme::Http),
+            ..NOTHING
+        };
+        check(
+            &http,
+            "chat.example.com:8443",
+            "/",
+            "http://chat.example.com/",
+        );
+        let port = Redirect {
+            port: NonZeroU16::new(80),
+            ..http.clone()
+        };
+        check(&port, host, "/", "http://chat.example.com/");
+        let port = Redirect {
+            port: NonZeroU16::new(443),
+            ..http
+        };
+        check(&port, host, "/", "http://chat.example.com:443/");
+        let path = Redirect {
+            path: Some(PathModifier::prefix("/v2").unwrap()),
+            ..NOTHING
+        };
+        check(
+            &path,
+            host,
+            "/chat/a%20b?c=%2F",
+            "https://chat.example.com/v2/a%20b?c=%2F",
+        );
+        let path = Redirect {
+            path: Some(PathModifier::full("/gone").unwrap()),
+            ..NOTHING
+        };
+        check(&path, host, "/chat/a?c", "https://chat.example.com/gone?c");
+    }
+}
