@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use crds::DurationString;
-use dataplane::args::Listeners;
+use dataplane::args::{Listeners, Proxies};
 
 /// An ingress for WebSockets.
 #[derive(Debug, Parser)]
@@ -42,6 +42,9 @@ pub struct Standalone {
 
     #[command(flatten)]
     pub listeners: Listeners,
+
+    #[command(flatten)]
+    pub proxies: Proxies,
 
     /// Address of /healthz, /readyz and /metrics; port 0 lets the system choose.
     #[arg(

@@ -35,6 +35,7 @@ pub async fn run(args: Standalone) -> anyhow::Result<()> {
     let Standalone {
         manifests,
         listeners,
+        proxies,
         status_address,
         drain_delay,
         drain_timeout,
@@ -54,6 +55,7 @@ pub async fn run(args: Standalone) -> anyhow::Result<()> {
         status_address,
         drain_delay: drain_delay.duration(),
         drain_timeout: drain_timeout.duration(),
+        trusted_proxies: proxies.trusted_proxy_cidrs,
         limits: Limits::default(),
     };
     let dataplane = Dataplane::bind(config, receiver)?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use ipnet::IpNet;
 
 use crate::receive::ControllerAddress;
 
@@ -36,6 +37,9 @@ pub struct Args {
 
     #[command(flatten)]
     pub listeners: Listeners,
+
+    #[command(flatten)]
+    pub proxies: Proxies,
 
     /// Address of /healthz, /readyz and /metrics, for the kubelet and Prometheus; port 0 lets the system choose.
     #[arg(
@@ -102,4 +106,18 @@ pub struct Listeners {
         default_value = "443"
     )]
     pub https_public_port: NonZeroU16,
+}
+
+/// What may stand between clients and the listeners.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Proxies {
+    /// Range of proxies in front of this one, whose X-Forwarded-For, -Proto, -Host, -Port and X-Request-ID are believed; repeat the
+    /// flag, or separate several with ','. From anybody else these fields are replaced. Default: nobody is believed.
+    #[arg(
+        long = "trusted-proxy-cidr",
+        env = "WS_INGRESS_TRUSTED_PROXY_CIDR",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    pub trusted_proxy_cidrs: Vec<IpNet>,
 }

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// What the operator sets.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -21,6 +23,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// How long sockets have to close after that, before they are cut.
     pub drain_timeout: Duration,
+    /// Proxies whose X-Forwarded-* fields and request id are believed. Empty: nobody's.
+    pub trusted_proxies: Vec<IpNet>,
     pub limits: Limits,
 }
 

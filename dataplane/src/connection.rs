@@ -4,10 +4,12 @@
 //! resets it.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,8 +17,14 @@ use route_table::Hostname;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::Instrument as _;
 
+use crate::client::Client;
+use crate::fields::Scheme;
+use crate::forward::Body;
 use crate::listener::Side;
+use crate::request::Caller;
+use crate::request_id::X_REQUEST_ID;
 use crate::run::Shared;
 use crate::send_limit::SendLimit;
 use crate::tls::{ServerStream, TlsError};
@@ -24,7 +32,8 @@ use crate::tls::{ServerStream, TlsError};
 /// What is known of a connection before any request.
 pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) peer: IpAddr,
+    /// Who is at the other end, as the addresses of the routes' world: IPv4 is never written as IPv6.
+    pub(crate) peer: SocketAddr,
     /// The hostname that TLS was made for; nothing on the plain listener.
     pub(crate) server_name: Option<Hostname>,
     /// Set with the first complete head, which ends the deadline that began at accept.
@@ -56,7 +65,7 @@ pub(crate) async fn serve(
         },
     };
     let head_seen = AtomicBool::new(false);
-    let peer = peer.ip().to_canonical();
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let connection = Arc::new(Connection {
         shared,
         peer,
@@ -100,7 +109,7 @@ async fn serve_http(connection: &Arc<Connection>, stream: ServerStream, deadline
     let service = service_fn(|request| {
         let connection = connection.clone();
         connection.head_seen.store(true, Ordering::Relaxed);
-        async move { Ok::<_, Infallible>(connection.answer(request).await) }
+        async move { Ok::<_, Infallible>(named(&connection, request).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -133,6 +142,29 @@ async fn serve_http(connection: &Arc<Connection>, stream: ServerStream, deadline
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended badly");
     }
+}
+
+/// Answers a request under its id, which every answer of ours has, a refusal too, and every line of the log.
+async fn named(connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+    let shared = &connection.shared;
+    let scheme = match connection.server_name {
+        Some(_) => Scheme::Https,
+        None => Scheme::Http,
+    };
+    let trusted = &shared.config.trusted_proxies;
+    let client = Client::judge(connection.peer, scheme, request.headers(), trusted);
+    let id = shared
+        .request_ids
+        .of(request.headers(), client.peer_is_trusted());
+    let span = tracing::debug_span!("request", id = id.to_str().unwrap_or_default());
+    let caller = Caller {
+        client,
+        request_id: id.clone(),
+    };
+    let answering = connection.answer(request, &caller).instrument(span);
+    let mut response = answering.await;
+    response.headers_mut().insert(X_REQUEST_ID, id);
+    response
 }
 
 #[cfg(test)]

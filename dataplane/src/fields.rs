@@ -1,28 +1,24 @@
 //! Which header fields travel on, in both directions.
 //!
 //! End-to-end fields pass; hop-by-hop ones and those that Connection nominates stay here (RFC 9110 §7.6.1). What tells a backend
-//! who the client is, is written by us alone: a client's own copies are dropped, with the spellings that CGI-like backends
-//! cannot tell apart (`X_Real_IP`).
-
-use std::net::IpAddr;
+//! who the client is, is written by us alone (`client.rs` says what): the copies that came are dropped, with the spellings that
+//! CGI-like backends cannot tell apart (`X_Real_IP`).
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
+use crate::client::Client;
 use crate::handshake::tokens;
+use crate::request_id::X_REQUEST_ID;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_WS_INGRESS_RULE: HeaderName = HeaderName::from_static("x-ws-ingress-rule");
 
 /// Names that only we write, with `-` for every `_`.
-const OURS: [&str; 10] = [
+const OURS: [&str; 12] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
@@ -31,18 +27,11 @@ const OURS: [&str; 10] = [
     "x-forwarded-proto",
     "x-forwarded-scheme",
     "x-forwarded-server",
+    "x-forwarded-ssl",
     "x-real-ip",
+    "x-request-id",
     "x-ws-ingress-rule",
 ];
-
-/// What a backend is told of the client and of the way to it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Client<'a> {
-    pub(crate) address: IpAddr,
-    pub(crate) scheme: Scheme,
-    /// `namespace/route/rule`.
-    pub(crate) rule: &'a str,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scheme {
@@ -50,8 +39,33 @@ pub(crate) enum Scheme {
     Https,
 }
 
+impl Scheme {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    pub(crate) fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// What a backend is told beside what the request says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) request_id: &'a HeaderValue,
+    /// `namespace/route/rule`.
+    pub(crate) rule: &'a str,
+}
+
 /// The fields of a request as they go to the backend.
-pub(crate) fn to_backend(headers: &HeaderMap, client: Client<'_>) -> HeaderMap {
+pub(crate) fn to_backend(headers: &HeaderMap, facts: Facts<'_>) -> HeaderMap {
     let mut passed = end_to_end(headers);
     let foreign = passed
         .keys()
@@ -61,23 +75,16 @@ pub(crate) fn to_backend(headers: &HeaderMap, client: Client<'_>) -> HeaderMap {
     for name in foreign {
         passed.remove(name);
     }
-    // An address or a fixed word is always a valid value; a rule's name is checked where it enters.
-    let mut set = |name: HeaderName, value: &str| {
-        HeaderValue::from_str(value)
-            .map(|value| passed.insert(name, value))
-            .is_ok()
-    };
-    let address = client.address.to_string();
-    set(X_REAL_IP, &address);
-    set(X_FORWARDED_FOR, &address);
-    let scheme = match client.scheme {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
-    };
-    set(X_FORWARDED_PROTO, scheme);
-    set(X_WS_INGRESS_RULE, client.rule);
-    if let Some(host) = headers.get(HOST) {
-        passed.insert(X_FORWARDED_HOST, host.clone());
+    let Facts {
+        client,
+        request_id,
+        rule,
+    } = facts;
+    client.tell(headers, &mut passed);
+    passed.insert(X_REQUEST_ID, request_id.clone());
+    // A rule's name is checked where it enters.
+    if let Ok(rule) = HeaderValue::from_str(rule) {
+        passed.insert(X_WS_INGRESS_RULE, rule);
     }
     passed
 }
@@ -159,12 +166,14 @@ mod tests {
 
     #[track_caller]
     fn check(sent: &[(&str, &str)], absent: &[&str]) -> HeaderMap {
-        let client = Client {
-            address: [192, 0, 2, 7].into(),
-            scheme: Scheme::Https,
+        let sent = headers(sent);
+        let peer = ([192, 0, 2, 7], 40_000).into();
+        let facts = Facts {
+            client: &Client::judge(peer, Scheme::Https, &sent, &[]),
+            request_id: &HeaderValue::from_static("made"),
             rule: "default/chat/0",
         };
-        let passed = to_backend(&headers(sent), client);
+        let passed = to_backend(&sent, facts);
         for name in absent {
             assert!(!passed.contains_key(*name), "{name} in {passed:?}");
         }
@@ -180,15 +189,30 @@ mod tests {
             ("x-forwarded-for", "10.0.0.1"),
             ("x-forwarded_for", "10.0.0.1"),
             ("forwarded", "for=10.0.0.1"),
+            ("x-forwarded-ssl", "on"),
+            ("x-request-id", "theirs"),
+            ("x_request_id", "theirs"),
             ("x-ws-ingress-rule", "other/other/0"),
             ("cookie", "a=b"),
         ];
-        let passed = check(&sent, &["x_real_ip", "x-forwarded_for", "forwarded"]);
+        let absent = [
+            "x_real_ip",
+            "x-forwarded_for",
+            "x-forwarded-ssl",
+            "x_request_id",
+        ];
+        let passed = check(&sent, &absent);
         for (name, value) in [
             ("x-real-ip", "192.0.2.7"),
             ("x-forwarded-for", "192.0.2.7"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "chat.example.com"),
+            ("x-forwarded-port", "443"),
+            (
+                "forwarded",
+                "for=192.0.2.7;host=chat.example.com;proto=https",
+            ),
+            ("x-request-id", "made"),
             ("x-ws-ingress-rule", "default/chat/0"),
             ("cookie", "a=b"),
             ("host", "chat.example.com"),

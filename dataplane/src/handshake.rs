@@ -31,16 +31,7 @@ const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// literal is a valid Host that no route can claim.
 pub(crate) fn check_host_and_path(head: &request::Parts) -> Result<Option<Hostname>, Reject> {
     let host = single(&head.headers, &HOST).ok_or(Reject::Host)?;
-    let authority = host
-        .to_str()
-        .ok()
-        .and_then(|host| host.parse::<Authority>().ok())
-        .ok_or(Reject::Host)?;
-    // What follows the host, userinfo before it included, may only be a port (RFC 9112 §3.2).
-    let port = authority.as_str().strip_prefix(authority.host());
-    if authority.host().is_empty() || !port.is_some_and(is_port) {
-        return Err(Reject::Host);
-    }
+    let authority = parse_host(host).ok_or(Reject::Host)?;
     let absolute = head.uri.authority();
     if !head.uri.path().starts_with('/')
         || absolute.is_some_and(|absolute| !same_authority(absolute, &authority))
@@ -54,6 +45,14 @@ pub(crate) fn check_host_and_path(head: &request::Parts) -> Result<Option<Hostna
         return Err(Reject::TransferCoding);
     }
     Ok(Hostname::parse(authority.host()).ok())
+}
+
+/// The value of Host, or of a field like it: a host, and perhaps a port.
+pub(crate) fn parse_host(host: &HeaderValue) -> Option<Authority> {
+    let authority = host.to_str().ok()?.parse::<Authority>().ok()?;
+    // What follows the host, userinfo before it included, may only be a port (RFC 9112 §3.2).
+    let port = authority.as_str().strip_prefix(authority.host())?;
+    (!authority.host().is_empty() && is_port(port)).then_some(authority)
 }
 
 /// `:` and a port, which may be empty (RFC 3986 §3.2.3), or nothing.
@@ -271,7 +270,7 @@ fn trim(text: &str) -> &str {
 }
 
 /// A token of RFC 9110 §5.6.2.
-fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     let tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(tchar)
 }

@@ -8,6 +8,7 @@
 mod admin;
 pub mod args;
 mod balance;
+mod client;
 mod config;
 mod connection;
 mod drain;
@@ -26,6 +27,7 @@ pub mod receive;
 mod reject;
 mod relay;
 mod request;
+mod request_id;
 mod run;
 mod send_limit;
 mod signals;

@@ -54,6 +54,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         status_address: args.status_address,
         drain_delay: args.drain_delay,
         drain_timeout: args.drain_timeout,
+        trusted_proxies: args.proxies.trusted_proxy_cidrs,
         limits: Limits::default(),
     };
     let dataplane = Dataplane::bind(config, table.clone())?.show_link(linked);

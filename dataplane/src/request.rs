@@ -4,13 +4,15 @@
 //! this one orders them and counts how they ended. Until the request is judged no backend is contacted, and until a 101 is proven nothing is
 //! tunnelled.
 
+use http::header::HeaderValue;
 use http::{Request, Response, Uri, request};
 use hyper::body::Incoming;
 use route_table::{Host, HostTls, Hostname, Matched, NonUpgrade, RouteTable};
 use tokio::time::Instant;
 
+use crate::client::Client;
 use crate::connection::Connection;
-use crate::fields::{self, Client, Scheme};
+use crate::fields::{self, Scheme};
 use crate::filters;
 use crate::forward::{self, Body, empty};
 use crate::handshake;
@@ -23,9 +25,20 @@ use crate::send_limit::SendLimit;
 use crate::tunnel;
 use crate::upstream::{self, Answer, AnswerLimits};
 
+/// Who asks, and the name of what is asked.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) client: Client,
+    pub(crate) request_id: HeaderValue,
+}
+
 impl Connection {
     /// Answers one request; whatever happens, it is counted once, a client that leaves before the answer too.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        caller: &Caller,
+    ) -> Response<Body> {
         let upgrade = handshake::asks_for_websocket(request.headers());
         let metrics = &self.shared.metrics;
         let mut counted = Counted {
@@ -36,9 +49,9 @@ impl Connection {
         let served = if head_bytes(&request) > self.shared.config.limits.head_bytes {
             Err(Reject::HeadTooLarge)
         } else if upgrade {
-            self.upgrade(request).await
+            self.upgrade(request, caller).await
         } else {
-            self.forward(request).await
+            self.forward(request, caller).await
         };
         match served {
             Ok((outcome, response)) => {
@@ -46,7 +59,8 @@ impl Connection {
                 response
             }
             Err(reject) => {
-                tracing::debug!(peer = %self.peer, reject = reject.label(), "request refused");
+                let client = caller.client.address();
+                tracing::debug!(peer = %self.peer, %client, reject = reject.label(), "request refused");
                 counted.outcome = reject.label();
                 reject.response()
             }
@@ -57,17 +71,18 @@ impl Connection {
     async fn forward(
         &self,
         request: Request<Incoming>,
+        caller: &Caller,
     ) -> Result<(&'static str, Response<Body>), Reject> {
         let (mut head, body) = request.into_parts();
         let hostname = handshake::check_host_and_path(&head)?;
         let table = self.shared.table();
-        if let Some(redirect) = self.without_tls(&table, hostname.as_ref(), &head.uri)? {
+        if let Some(redirect) = self.without_tls(&table, hostname.as_ref(), &head.uri, caller)? {
             return Ok(("redirected_to_https", redirect));
         }
-        let matched = self.find(&table, hostname.as_ref(), &head, Asks::Http)?;
+        let matched = self.find(&table, hostname.as_ref(), &head, Asks::Http, caller)?;
         origin::check_ordinary(&head.headers, &matched.rule.origins)?;
         if let Some(redirect) =
-            filters::redirect(&matched, hostname.as_ref(), &head, self.scheme())?
+            filters::redirect(&matched, hostname.as_ref(), &head, caller.client.scheme())?
         {
             return Ok(("redirected", redirect));
         }
@@ -80,7 +95,7 @@ impl Connection {
             .loads
             .take(&table, matched.rule)
             .ok_or(Reject::NoEndpoint)?;
-        let fields = self.fields_for(&head.headers, &matched);
+        let fields = caller.fields_for(&head.headers, &matched);
         let (timeouts, filters) = (matched.rule.timeouts, matched.rule.filters.clone());
         if let Some(target) = filters::target(&matched, &head.uri)? {
             head.uri = target;
@@ -106,19 +121,20 @@ impl Connection {
     async fn upgrade(
         &self,
         mut request: Request<Incoming>,
+        caller: &Caller,
     ) -> Result<(&'static str, Response<Body>), Reject> {
         let started = Instant::now();
         let upgrading = hyper::upgrade::on(&mut request);
         let (mut head, _) = request.into_parts();
         let hostname = handshake::check_host_and_path(&head)?;
         let table = self.shared.table();
-        if let Some(redirect) = self.without_tls(&table, hostname.as_ref(), &head.uri)? {
+        if let Some(redirect) = self.without_tls(&table, hostname.as_ref(), &head.uri, caller)? {
             return Ok(("redirected_to_https", redirect));
         }
-        let matched = self.find(&table, hostname.as_ref(), &head, Asks::WebSocket)?;
+        let matched = self.find(&table, hostname.as_ref(), &head, Asks::WebSocket, caller)?;
         origin::check_upgrade(&head.headers, &matched.rule.origins)?;
         if let Some(redirect) =
-            filters::redirect(&matched, hostname.as_ref(), &head, self.scheme())?
+            filters::redirect(&matched, hostname.as_ref(), &head, caller.client.scheme())?
         {
             return Ok(("redirected", redirect));
         }
@@ -129,7 +145,7 @@ impl Connection {
             .take(&table, matched.rule)
             .ok_or(Reject::NoEndpoint)?;
         let (key, timeouts) = (matched.key.clone(), matched.rule.timeouts);
-        let fields = self.fields_for(&head.headers, &matched);
+        let fields = caller.fields_for(&head.headers, &matched);
         let filters = matched.rule.filters.clone();
         if let Some(target) = filters::target(&matched, &head.uri)? {
             head.uri = target;
@@ -170,9 +186,13 @@ impl Connection {
         table: &RouteTable,
         hostname: Option<&Hostname>,
         target: &Uri,
+        caller: &Caller,
     ) -> Result<Option<Response<Body>>, Reject> {
-        if self.server_name.is_some() {
-            return Ok(None);
+        match caller.client.scheme() {
+            // A trusted proxy ended TLS: a redirect would come back through it, for ever.
+            Scheme::Https => return Ok(None),
+            Scheme::Http if self.server_name.is_some() => return Ok(None),
+            Scheme::Http => {}
         }
         let public_port = self.shared.config.https_public_port;
         plain::check(table, hostname, target, public_port)
@@ -186,6 +206,7 @@ impl Connection {
         hostname: Option<&Hostname>,
         head: &request::Parts,
         asks: Asks,
+        caller: &Caller,
     ) -> Result<Matched<'a>, Reject> {
         let host = hostname.and_then(|name| table.host(name));
         let over_tls = match &self.server_name {
@@ -198,9 +219,10 @@ impl Connection {
             }
             None => false,
         };
+        let client_over_tls = over_tls || caller.client.scheme() == Scheme::Https;
         let host: &Host = host
             .filter(|host| match host.tls() {
-                HostTls::Terminate { .. } => over_tls || host.tls().serves_plain(),
+                HostTls::Terminate { .. } => client_over_tls || host.tls().serves_plain(),
                 HostTls::None => !over_tls,
             })
             .ok_or(Reject::NoHost)?;
@@ -210,26 +232,17 @@ impl Connection {
         }
         Ok(matched)
     }
+}
 
-    fn scheme(&self) -> Scheme {
-        if self.server_name.is_some() {
-            Scheme::Https
-        } else {
-            Scheme::Http
-        }
-    }
-
+impl Caller {
     fn fields_for(&self, sent: &http::HeaderMap, matched: &Matched<'_>) -> http::HeaderMap {
-        let scheme = self.scheme();
         let rule = format!("{}/{}", matched.key, matched.rule.name);
-        let mut fields = fields::to_backend(
-            sent,
-            Client {
-                address: self.peer,
-                scheme,
-                rule: &rule,
-            },
-        );
+        let facts = fields::Facts {
+            client: &self.client,
+            request_id: &self.request_id,
+            rule: &rule,
+        };
+        let mut fields = fields::to_backend(sent, facts);
         filters::to_backend(&mut fields, &matched.rule.filters);
         fields
     }

@@ -19,6 +19,7 @@ use crate::listener::{self, BindError, Bound, Side};
 use crate::local_http;
 use crate::metrics::Metrics;
 use crate::receive::Link;
+use crate::request_id::RequestIds;
 use crate::status::Status;
 use crate::tls::Tls;
 
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) tls: Tls,
     pub(crate) loads: Loads,
     pub(crate) relays: Relays,
+    pub(crate) request_ids: RequestIds,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when accepting stops.
@@ -136,6 +138,7 @@ impl Dataplane {
             tls: Tls::new().map_err(RunError::Tls)?,
             loads: Loads::default(),
             relays: Relays::new(metrics.clone()),
+            request_ids: RequestIds::default(),
             metrics,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),

@@ -5,6 +5,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use route_table::{RouteKey, Timeouts};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::balance::Place;
 use crate::connection::Connection;
@@ -23,7 +24,7 @@ pub(crate) fn start(
     key: RouteKey,
 ) {
     let (shared, permit) = (connection.shared.clone(), connection.permit.clone());
-    connection.shared.tasks.spawn(async move {
+    let relaying = async move {
         let Some((downstream, early)) = take_stream(upgrading, &shared).await else {
             return;
         };
@@ -48,7 +49,9 @@ pub(crate) fn start(
         shared.metrics.relay_ended(ended);
         registered.end(ended);
         drop((permit, place));
-    });
+    };
+    // The end of a relay is logged under the id of its handshake.
+    connection.shared.tasks.spawn(relaying.in_current_span());
 }
 
 /// Takes the client's stream back from hyper once the 101 is written, with the bytes that came early.

@@ -176,6 +176,7 @@ fn spelling(name: &HeaderName) -> String {
         "sec-websocket-protocol" => return "Sec-WebSocket-Protocol".into(),
         "sec-websocket-version" => return "Sec-WebSocket-Version".into(),
         "x-real-ip" => return "X-Real-IP".into(),
+        "x-request-id" => return "X-Request-ID".into(),
         "dnt" => return "DNT".into(),
         _ => {}
     }

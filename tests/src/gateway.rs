@@ -17,8 +17,8 @@ pub struct Settings {
     pub drain_timeout: &'static str,
     /// Its limit of open files (`ulimit -n`), from which it derives how many connections it takes; none is this process's.
     pub open_files: Option<u32>,
-    /// More flags, as they are written.
-    pub flags: &'static [&'static str],
+    /// More flags, as they are.
+    pub more: &'static [&'static str],
 }
 
 impl Default for Settings {
@@ -27,7 +27,7 @@ impl Default for Settings {
             drain_delay: "0s",
             drain_timeout: "5s",
             open_files: None,
-            flags: &[],
+            more: &[],
         }
     }
 }
@@ -66,7 +66,7 @@ impl Gateway {
             "--drain-timeout",
             settings.drain_timeout,
         ]);
-        command.args(settings.flags);
+        command.args(settings.more);
         let process = Process::spawn("ws-ingress", command);
 
         let line = process.stdout.with("listening ").await;

@@ -40,7 +40,7 @@ fn check_redirect(answer: &Response, location: &str) {
 async fn by_default_everything_is_redirected_to_https_and_no_backend_hears_of_it() {
     let backend = Backend::accepting();
     let settings = Settings {
-        flags: &["--https-public-port", "8443"],
+        more: &["--https-public-port", "8443"],
         ..Settings::default()
     };
     let scene = Scene::of_routes(&chat(""), &HOSTS, backend.address, &settings).await;
@@ -178,4 +178,31 @@ async fn it_belongs_to_the_owner_of_the_hostname() {
         (scene.ask_plain(&upgrade(HOST, "/chat", "")).await.status == 101).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn tls_that_a_trusted_proxy_ended_is_tls() {
+    let backend = EchoProcess::start("first").await;
+    for (plain, status) in [("plain: Redirect", 308), ("plain: Refuse", 403)] {
+        let settings = Settings {
+            more: &["--trusted-proxy-cidr", "127.0.0.1/32"],
+            ..Settings::default()
+        };
+        let scene = Scene::of_routes(&chat(plain), &HOSTS, backend.address, &settings).await;
+        // Else it would be redirected through its proxy for ever.
+        let https = "X-Forwarded-Proto: https\r\n";
+        let ordinary = |proto| format!("GET /headers HTTP/1.1\r\nHost: {HOST}\r\n{proto}\r\n");
+        assert_eq!(scene.ask_plain(&ordinary(https)).await.status, 200);
+        let opened = scene.ask_plain(&upgrade(HOST, "/chat", https)).await;
+        assert_eq!(opened.status, 101, "{plain}");
+        for proto in ["", "X-Forwarded-Proto: http\r\n"] {
+            assert_eq!(scene.ask_plain(&ordinary(proto)).await.status, status);
+            let refused = scene.ask_plain(&upgrade(HOST, "/chat", proto)).await;
+            assert_eq!(refused.status, status, "{plain}");
+        }
+
+        let settings = Settings::default();
+        let scene = Scene::of_routes(&chat(plain), &HOSTS, backend.address, &settings).await;
+        assert_eq!(scene.ask_plain(&ordinary(https)).await.status, status);
+    }
 }

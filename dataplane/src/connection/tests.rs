@@ -71,6 +71,7 @@ async fn serve_and_ask(table: Arc<RouteTable>) -> [String; 3] {
         status_address: local,
         drain_delay: Duration::ZERO,
         drain_timeout: Duration::ZERO,
+        trusted_proxies: Vec::new(),
         limits: Limits::default(),
     };
     let (_tables, receiver) = watch::channel(table);
