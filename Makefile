@@ -60,7 +60,7 @@ fuzz-check: ## Compile the fuzz targets, so that they do not rot
 	$(CARGO) check --locked --manifest-path dataplane/fuzz/Cargo.toml --target-dir target/fuzz
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (20); needs cargo-fuzz
-	cd dataplane && for target in push_decode push_delta; do \
+	cd dataplane && for target in push_decode push_delta proxy_header; do \
 		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir fuzz $$target -- -max_total_time=$(or $(FUZZ_SECONDS),20) || exit 1; \
 	done
 

@@ -129,6 +129,8 @@ mod tests {
         assert_eq!(args.drain_delay.as_str(), "0s");
         assert_eq!(args.drain_timeout.as_str(), "5s");
         assert_eq!(args.class, "ws-ingress");
+        assert!(args.proxies.trusted_proxy_cidrs.is_empty());
+        assert!(args.proxies.proxy_protocol_cidrs.is_empty());
     }
 
     #[track_caller]
@@ -146,6 +148,10 @@ mod tests {
             &["--manifests", "a", "--https-address", "8443"],
             "--https-address",
         );
+        for flag in ["--trusted-proxy-cidr", "--proxy-protocol-cidr"] {
+            check_refused(&["--manifests", "a", flag, "10.0.0.1/33"], flag);
+            check_refused(&["--manifests", "a", flag, "example.com"], flag);
+        }
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub async fn run(args: Standalone) -> anyhow::Result<()> {
         drain_delay: drain_delay.duration(),
         drain_timeout: drain_timeout.duration(),
         trusted_proxies: proxies.trusted_proxy_cidrs,
+        proxy_protocol_peers: proxies.proxy_protocol_cidrs,
         limits: Limits::default(),
     };
     let dataplane = Dataplane::bind(config, receiver)?;

@@ -96,7 +96,8 @@ pub struct RouteTls {
 
     /// What the plain listener (port 80) does with the hostnames when mode is Terminate. Redirect: 308 to the same path and query on
     /// https, for upgrades too. Refuse: 403. Serve: the same rules without TLS, and backends are told X-Forwarded-Proto http. No
-    /// backend is contacted by Redirect and Refuse. What a trusted proxy says to have had over https is served. Leave it out with mode None, which is served there anyway. Default: Redirect.
+    /// backend is contacted by Redirect and Refuse. What came over https to a proxy that the operator trusts is served. Leave it out
+    /// with mode None, which is served there anyway. Default: Redirect.
     #[serde(default)]
     pub plain: OnPlain,
 }

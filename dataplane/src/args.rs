@@ -120,4 +120,14 @@ pub struct Proxies {
         value_delimiter = ','
     )]
     pub trusted_proxy_cidrs: Vec<IpNet>,
+
+    /// Range of load balancers whose connections, health checks included, begin with a PROXY header, version 1 or 2; repeat the flag,
+    /// or separate several with ','. One without it is closed; from anywhere else none is read. Default: from nowhere.
+    #[arg(
+        long = "proxy-protocol-cidr",
+        env = "WS_INGRESS_PROXY_PROTOCOL_CIDR",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    pub proxy_protocol_cidrs: Vec<IpNet>,
 }

@@ -25,6 +25,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Proxies whose X-Forwarded-* fields and request id are believed. Empty: nobody's.
     pub trusted_proxies: Vec<IpNet>,
+    /// Peers whose connections must begin with a PROXY header. Empty: none is read from anybody.
+    pub proxy_protocol_peers: Vec<IpNet>,
     pub limits: Limits,
 }
 

@@ -1,6 +1,6 @@
-//! One client connection: TLS, then requests one after the other.
+//! One client connection: a PROXY header where one is due, TLS, then requests one after the other.
 //!
-//! accept -> TLS -> request heads, each answered by `request`. The deadline that begins at accept ends with the first complete head; no stage
+//! accept -> PROXY header -> TLS -> request heads, each answered by `request`. The deadline that begins at accept ends with the first complete head; no stage
 //! resets it.
 
 use std::convert::Infallible;
@@ -23,6 +23,7 @@ use crate::client::Client;
 use crate::fields::Scheme;
 use crate::forward::Body;
 use crate::listener::Side;
+use crate::proxy_protocol::{self, Ends};
 use crate::request::Caller;
 use crate::request_id::X_REQUEST_ID;
 use crate::run::Shared;
@@ -32,7 +33,7 @@ use crate::tls::{ServerStream, TlsError};
 /// What is known of a connection before any request.
 pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
-    /// Who is at the other end, as the addresses of the routes' world: IPv4 is never written as IPv6.
+    /// Who is at the other end, by a PROXY header if there is one; IPv4 is never written as IPv6.
     pub(crate) peer: SocketAddr,
     /// The hostname that TLS was made for; nothing on the plain listener.
     pub(crate) server_name: Option<Hostname>,
@@ -46,7 +47,7 @@ pub(crate) struct Connection {
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     side: Side,
-    tcp: TcpStream,
+    mut tcp: TcpStream,
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
 ) {
@@ -56,6 +57,10 @@ pub(crate) async fn serve(
         tracing::debug!(%error, "connection was gone before it was served");
         return;
     }
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let Some(peer) = peer_by_proxy_header(&shared, &mut tcp, peer, deadline).await else {
+        return;
+    };
     let stream = SendLimit::new(tcp, limits.send);
     let (stream, server_name) = match side {
         Side::Plain => (ServerStream::Plain(stream), None),
@@ -65,7 +70,6 @@ pub(crate) async fn serve(
         },
     };
     let head_seen = AtomicBool::new(false);
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let connection = Arc::new(Connection {
         shared,
         peer,
@@ -74,6 +78,28 @@ pub(crate) async fn serve(
         permit: Arc::new(permit),
     });
     serve_http(&connection, stream, deadline).await;
+}
+
+/// Who the peer speaks for; nothing if it had to say so and did not.
+async fn peer_by_proxy_header(
+    shared: &Shared,
+    tcp: &mut TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> Option<SocketAddr> {
+    if !proxy_protocol::is_due(peer, &shared.config.proxy_protocol_peers) {
+        return Some(peer);
+    }
+    let (outcome, peer) = match proxy_protocol::take(tcp, deadline, &shared.stopping).await {
+        Ok(Some(Ends { source, .. })) => ("proxied", Some(source)),
+        Ok(None) => ("local", Some(peer)),
+        Err(error) => {
+            tracing::debug!(%peer, %error, "connection closed");
+            (error.label(), None)
+        }
+    };
+    shared.metrics.proxy_header(outcome);
+    peer
 }
 
 async fn handshake_tls(

@@ -55,6 +55,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         drain_delay: args.drain_delay,
         drain_timeout: args.drain_timeout,
         trusted_proxies: args.proxies.trusted_proxy_cidrs,
+        proxy_protocol_peers: args.proxies.proxy_protocol_cidrs,
         limits: Limits::default(),
     };
     let dataplane = Dataplane::bind(config, table.clone())?.show_link(linked);

@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     handshakes: Labelled,
     requests: Labelled,
     tls_handshakes: Labelled,
+    proxy_headers: Labelled,
     relays_ended: Labelled,
     drained_sockets: Labelled,
     accept_errors: Counter,
@@ -40,6 +41,7 @@ impl Metrics {
             handshakes: Labelled::default(),
             requests: Labelled::default(),
             tls_handshakes: Labelled::default(),
+            proxy_headers: Labelled::default(),
             relays_ended: Labelled::default(),
             drained_sockets: Labelled::default(),
             accept_errors: Counter::default(),
@@ -56,6 +58,7 @@ impl Metrics {
             handshakes,
             requests,
             tls_handshakes,
+            proxy_headers,
             relays_ended,
             drained_sockets,
             accept_errors,
@@ -85,6 +88,11 @@ impl Metrics {
             "tls_handshakes",
             "TLS handshakes by outcome",
             tls_handshakes.clone(),
+        );
+        registry.register(
+            "proxy_headers",
+            "Connections that must begin with a PROXY header, by outcome",
+            proxy_headers.clone(),
         );
         registry.register(
             "relays_ended",
@@ -151,6 +159,12 @@ impl Metrics {
 
     pub(crate) fn tls_handshake(&self, outcome: &'static str) {
         self.tls_handshakes
+            .get_or_create(&[("outcome", outcome)])
+            .inc();
+    }
+
+    pub(crate) fn proxy_header(&self, outcome: &'static str) {
+        self.proxy_headers
             .get_or_create(&[("outcome", outcome)])
             .inc();
     }

@@ -119,6 +119,25 @@ impl Connection {
         })
     }
 
+    /// The same after these bytes, which stand before the TLS handshake.
+    pub async fn tls_after(
+        first: &[u8],
+        address: SocketAddr,
+        sni: &str,
+        root: CertificateDer<'static>,
+    ) -> io::Result<Self> {
+        let connecting = async {
+            let mut tcp = TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
+            tcp.write_all(first).await?;
+            client::tls_over(tcp, sni, root).await
+        };
+        Ok(Self {
+            stream: Stream::Tls(Box::new(within("a TLS handshake", connecting).await?)),
+            buffer: Vec::new(),
+        })
+    }
+
     /// The same with a receive buffer of `NARROW_BYTES`.
     pub async fn narrow_tls(
         address: SocketAddr,

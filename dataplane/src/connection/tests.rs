@@ -61,10 +61,9 @@ async fn ask(address: SocketAddr, request: &str) -> String {
     answer
 }
 
-/// Serves the table, sends both kinds of requests, and returns the answers and the metrics after them.
-async fn serve_and_ask(table: Arc<RouteTable>) -> [String; 3] {
+fn config() -> Config {
     let local = "127.0.0.1:0".parse().unwrap();
-    let config = Config {
+    Config {
         https_address: local,
         http_address: local,
         https_public_port: NonZeroU16::MIN,
@@ -72,8 +71,14 @@ async fn serve_and_ask(table: Arc<RouteTable>) -> [String; 3] {
         drain_delay: Duration::ZERO,
         drain_timeout: Duration::ZERO,
         trusted_proxies: Vec::new(),
+        proxy_protocol_peers: Vec::new(),
         limits: Limits::default(),
-    };
+    }
+}
+
+/// Serves the table, sends both kinds of requests, and returns the answers and the metrics after them.
+async fn serve_and_ask(table: Arc<RouteTable>) -> [String; 3] {
+    let config = config();
     let (_tables, receiver) = watch::channel(table);
     let dataplane = Dataplane::bind(config, receiver).unwrap();
     let addresses = dataplane.addresses();
@@ -115,4 +120,66 @@ async fn an_open_route_without_a_backend_is_no_closed_one() {
     assert!(upgrade.contains("No endpoint is ready"), "{upgrade}");
     assert!(ordinary.starts_with("HTTP/1.1 426 "), "{ordinary}");
     assert!(!metrics.contains("unsupported"), "{metrics}");
+}
+
+/// The time to the first head in the tests of it.
+const HEAD: Duration = Duration::from_secs(2);
+
+const PROXY_HEADER: &str = "PROXY TCP4 203.0.113.9 192.0.2.1 5123 443\r\n";
+
+/// How long a client that sends these parts, a third of `HEAD` apart, is borne; and the metrics after it.
+async fn borne(proxy_header_is_due: bool, tls: bool, parts: &[&str]) -> (Duration, String) {
+    let mut config = config();
+    config.limits.head = HEAD;
+    if proxy_header_is_due {
+        config.proxy_protocol_peers = vec!["127.0.0.0/8".parse().unwrap()];
+    }
+    let (_tables, receiver) = watch::channel(table(false));
+    let dataplane = Dataplane::bind(config, receiver).unwrap();
+    let addresses = dataplane.addresses();
+    let (stop, stopped) = watch::channel(Stop::Serve);
+    let waiting = async {
+        let address = if tls { addresses.https } else { addresses.http };
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let began = Instant::now();
+        for part in parts {
+            stream.write_all(part.as_bytes()).await.unwrap();
+            tokio::time::sleep(HEAD / 3).await;
+        }
+        let mut answer = Vec::new();
+        // Its end, or a reset because something was left unread.
+        let _ = stream.read_to_end(&mut answer).await;
+        let borne = began.elapsed();
+        assert_eq!(answer, b"");
+        let metrics = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let metrics = ask(addresses.status, metrics).await;
+        stop.send_replace(Stop::Cut);
+        (borne, metrics)
+    };
+    let (borne, drained) = tokio::join!(waiting, dataplane.run(stopped));
+    drained.unwrap();
+    borne
+}
+
+/// The pauses between the parts are what is tested: no stage may give itself time anew.
+#[tokio::test]
+async fn the_time_to_the_first_head_begins_at_accept_and_no_stage_resets_it() {
+    let cases: [(bool, bool, &[&str]); 6] = [
+        (false, false, &[]),
+        (false, false, &["GET / HT", "TP/1.1\r\n", "Host: a\r\n"]),
+        (false, true, &[]),
+        (true, false, &["PROXY ", "TCP4 ", "203."]),
+        // The header is whole after two thirds of the time.
+        (true, false, &["PROXY ", "TCP4 ", &PROXY_HEADER[11..]]),
+        (true, true, &["PROXY ", "TCP4 ", &PROXY_HEADER[11..]]),
+    ];
+    let waiting = cases.map(|(due, tls, parts)| borne(due, tls, parts));
+    let waited = futures_util::future::join_all(waiting).await;
+    for ((_, _, parts), (borne, metrics)) in cases.into_iter().zip(waited) {
+        // A time that began anew with the TLS handshake or the head would be over at five thirds.
+        let (least, most) = (HEAD * 99 / 100, HEAD * 8 / 5);
+        assert!((least..most).contains(&borne), "{parts:?}: {borne:?}");
+        let timed_out = metrics.contains("proxy_headers_total{outcome=\"timeout\"} 1");
+        assert_eq!(timed_out, parts.contains(&"203."), "{parts:?}: {metrics}");
+    }
 }
