@@ -24,7 +24,7 @@ pub use filters::{
 pub use matching::{MAX_CONDITIONS, MatchType, RouteHeaderMatch, RouteQueryParamMatch};
 pub use rule::{
     BackendRef, MAX_ALLOWED_ORIGINS, MAX_BACKEND_REFS, MAX_MATCHES, MAX_WEIGHT, NonUpgrade,
-    PathType, RouteMatch, RoutePath, RouteRule, RouteTimeouts,
+    PathType, ProxyProtocol, RouteMatch, RoutePath, RouteRule, RouteTimeouts,
 };
 pub use websocketroute::{
     AddressType, CertificateRef, HostnameClaim, MAX_ADDRESSES, MAX_CERTIFICATE_REFS, MAX_HOSTNAMES,

@@ -169,6 +169,21 @@ pub struct BackendRef {
     #[serde(default = "default_weight")]
     #[schemars(range(min = 0, max = MAX_WEIGHT))]
     pub weight: i32,
+
+    /// Version of the PROXY header with the client's address that each connection to the backend begins with, V1 or V2. The backend must
+    /// expect it: most servers refuse a connection with a header that they do not expect, or without one that they do. Connections are
+    /// then shared by no two clients. Default: no header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Of an Option the enum in the schema would list null.
+    #[schemars(with = "ProxyProtocol")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum ProxyProtocol {
+    V1,
+    V2,
 }
 
 /// Deadlines of a connection, as durations such as 30s, 1h30m or 250ms.

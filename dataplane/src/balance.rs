@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use route_table::{Backend, RouteTable, Rule};
+use route_table::{Backend, ProxyProtocol, RouteTable, Rule, WeightedBackend};
 
 /// Open sockets by endpoint address.
 #[derive(Debug, Clone, Default)]
@@ -20,12 +20,18 @@ pub(crate) struct Loads {
 #[derive(Debug)]
 pub(crate) struct Place {
     address: SocketAddr,
+    proxy_protocol: Option<ProxyProtocol>,
     loads: Loads,
 }
 
 impl Place {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What each connection to it begins with.
+    pub(crate) fn proxy_protocol(&self) -> Option<ProxyProtocol> {
+        self.proxy_protocol
     }
 }
 
@@ -48,22 +54,26 @@ impl Drop for Place {
 impl Loads {
     /// Takes a place at an endpoint of `rule`, or nothing if no backend with a weight has one that is ready.
     pub(crate) fn take(&self, table: &RouteTable, rule: &Rule) -> Option<Place> {
-        let backend = choose_backend(table, rule)?;
+        let (weighted, backend) = choose_backend(table, rule)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let address = choose_endpoint(backend, |address| open.get(&address).copied().unwrap_or(0))?;
         *open.entry(address).or_insert(0) += 1;
         Some(Place {
             address,
+            proxy_protocol: weighted.proxy_protocol,
             loads: self.clone(),
         })
     }
 }
 
-fn choose_backend<'a>(table: &'a RouteTable, rule: &Rule) -> Option<&'a Backend> {
-    let served = |weighted: &route_table::WeightedBackend| {
+fn choose_backend<'a>(
+    table: &'a RouteTable,
+    rule: &'a Rule,
+) -> Option<(&'a WeightedBackend, &'a Backend)> {
+    let served = |weighted: &'a WeightedBackend| {
         let backend = table.backend(&weighted.backend)?;
         (weighted.weight > 0 && backend.ready().next().is_some())
-            .then_some((u64::from(weighted.weight), &**backend))
+            .then_some((u64::from(weighted.weight), (weighted, &**backend)))
     };
     let total = rule
         .backends
@@ -106,9 +116,7 @@ fn choose_endpoint(backend: &Backend, load: impl Fn(SocketAddr) -> usize) -> Opt
 mod tests {
     use std::time::Duration;
 
-    use route_table::{
-        BackendKey, Endpoint, EndpointState, NonUpgrade, Resources, Timeouts, WeightedBackend,
-    };
+    use route_table::{BackendKey, Endpoint, EndpointState, NonUpgrade, Resources, Timeouts};
 
     use super::*;
 
@@ -148,6 +156,7 @@ mod tests {
                 .map(|(service, weight)| WeightedBackend {
                     backend: key(service),
                     weight: *weight,
+                    proxy_protocol: None,
                 })
                 .collect(),
             timeouts: Timeouts {

@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
     /// Who is at the other end, by a PROXY header if there is one; IPv4 is never written as IPv6.
     pub(crate) peer: SocketAddr,
+    /// Where the peer connected to, by the same word.
+    destination: SocketAddr,
     /// The hostname that TLS was made for; nothing on the plain listener.
     pub(crate) server_name: Option<Hostname>,
     /// Set with the first complete head, which ends the deadline that began at accept.
@@ -57,8 +59,11 @@ pub(crate) async fn serve(
         tracing::debug!(%error, "connection was gone before it was served");
         return;
     }
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let Some(peer) = peer_by_proxy_header(&shared, &mut tcp, peer, deadline).await else {
+    let own = tcp.local_addr().map(|own| canonical_ends(peer, own));
+    let Ok(own) = own else {
+        return;
+    };
+    let Some(ends) = ends_by_proxy_header(&shared, &mut tcp, own, deadline).await else {
         return;
     };
     let stream = SendLimit::new(tcp, limits.send);
@@ -72,7 +77,8 @@ pub(crate) async fn serve(
     let head_seen = AtomicBool::new(false);
     let connection = Arc::new(Connection {
         shared,
-        peer,
+        peer: ends.source,
+        destination: ends.destination,
         server_name,
         head_seen,
         permit: Arc::new(permit),
@@ -80,26 +86,36 @@ pub(crate) async fn serve(
     serve_http(&connection, stream, deadline).await;
 }
 
-/// Who the peer speaks for; nothing if it had to say so and did not.
-async fn peer_by_proxy_header(
+/// A connection's own ends; IPv4 came as IPv6 to a listener for both.
+fn canonical_ends(peer: SocketAddr, own: SocketAddr) -> Ends {
+    let canonical = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+    Ends {
+        source: canonical(peer),
+        destination: canonical(own),
+    }
+}
+
+/// The ends that the peer speaks for; nothing if it had to say so and did not.
+async fn ends_by_proxy_header(
     shared: &Shared,
     tcp: &mut TcpStream,
-    peer: SocketAddr,
+    own: Ends,
     deadline: Instant,
-) -> Option<SocketAddr> {
+) -> Option<Ends> {
+    let peer = own.source;
     if !proxy_protocol::is_due(peer, &shared.config.proxy_protocol_peers) {
-        return Some(peer);
+        return Some(own);
     }
-    let (outcome, peer) = match proxy_protocol::take(tcp, deadline, &shared.stopping).await {
-        Ok(Some(Ends { source, .. })) => ("proxied", Some(source)),
-        Ok(None) => ("local", Some(peer)),
+    let (outcome, ends) = match proxy_protocol::take(tcp, deadline, &shared.stopping).await {
+        Ok(Some(ends)) => ("proxied", Some(ends)),
+        Ok(None) => ("local", Some(own)),
         Err(error) => {
             tracing::debug!(%peer, %error, "connection closed");
             (error.label(), None)
         }
     };
     shared.metrics.proxy_header(outcome);
-    peer
+    ends
 }
 
 async fn handshake_tls(
@@ -186,6 +202,7 @@ async fn named(connection: &Connection, request: Request<Incoming>) -> Response<
     let caller = Caller {
         client,
         request_id: id.clone(),
+        destination: connection.destination,
     };
     let answering = connection.answer(request, &caller).instrument(span);
     let mut response = answering.await;

@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::balance::Place;
 use crate::config::Limits;
 use crate::fields;
+use crate::proxy_protocol::Preface;
 use crate::reject::Reject;
 use crate::send_limit::SendLimit;
 use crate::upstream;
@@ -74,6 +75,7 @@ pub(crate) async fn forward(
     request: Request<Incoming>,
     mut fields: HeaderMap,
     place: Place,
+    preface: Option<Preface>,
     timeouts: Timeouts,
     limits: &Limits,
     tasks: &TaskTracker,
@@ -81,7 +83,13 @@ pub(crate) async fn forward(
     // hyper has told the client to go on by itself; the backend would only say it a second time.
     fields.remove(EXPECT);
     let deadline = Instant::now() + timeouts.connect;
-    let tcp = upstream::connect(place.address(), timeouts.connect, deadline).await?;
+    let tcp = upstream::open(
+        place.address(),
+        preface.as_ref(),
+        timeouts.connect,
+        deadline,
+    )
+    .await?;
     let io = TokioIo::new(SendLimit::new(tcp, timeouts.send));
     let mut client = http1::Builder::new();
     client

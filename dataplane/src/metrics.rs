@@ -65,9 +65,9 @@ impl Metrics {
             table_generation,
             table_swaps,
             table_age,
-            push_following,
-            push_state_age,
-            push_rejected,
+            push_following: _,
+            push_state_age: _,
+            push_rejected: _,
         } = &mut metrics;
         registry.register(
             "open_sockets",
@@ -124,22 +124,27 @@ impl Metrics {
             "Seconds since the last swap; absent tables are 0 s old",
             table_age.clone(),
         );
+        metrics.register_push();
+        metrics
+    }
+
+    fn register_push(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "push_following",
             "1 while a leading controller is followed; always 0 in standalone",
-            push_following.clone(),
+            self.push_following.clone(),
         );
         registry.register(
             "push_state_age_seconds",
             "Seconds since a leader was found or lost; 0 in standalone",
-            push_state_age.clone(),
+            self.push_state_age.clone(),
         );
         registry.register(
             "push_rejected_resources",
             "Resources that are not served as the controller sent them",
-            push_rejected.clone(),
+            self.push_rejected.clone(),
         );
-        metrics
     }
 
     pub(crate) fn set_open_sockets(&self, open: usize) {

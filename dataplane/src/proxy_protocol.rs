@@ -1,4 +1,5 @@
-//! The PROXY protocol: whom a connection comes from, said by the load balancer in front of it before anything else.
+//! The PROXY protocol: whom a connection comes from, said before anything else: to us by the load balancer in front, and by us to a
+//! backend that wants it.
 //!
 //! In: a connection that was just accepted, and the ranges whose connections must begin with a header. From there one without it,
 //! or with garbage, is closed: it could be anybody's. From elsewhere nothing is read: a header would be a stranger's claim, and is
@@ -10,13 +11,16 @@ use std::io;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use tokio::io::AsyncReadExt as _;
+use route_table::ProxyProtocol;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use header::Ends;
-use header::{Malformed, Parsed, parse};
+use header::{Malformed, Parsed, encode, parse};
+
+use crate::reject::Reject;
 
 /// Why a connection that must begin with a header is closed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,30 @@ impl HeaderError {
             Self::Ended | Self::Broken(_) => "ended",
             Self::Timeout => "timeout",
             Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// The header that a connection to a backend begins with. What it names holds for all that follows, so such a connection carries
+/// nothing of another client: it may not stand in a pool.
+#[derive(Debug)]
+pub(crate) struct Preface(Vec<u8>);
+
+impl Preface {
+    /// The header for a client with these ends.
+    pub(crate) fn new(version: ProxyProtocol, ends: Ends) -> Self {
+        Self(encode(version, ends))
+    }
+
+    /// Writes it to a connection that was just made, before TLS if there is any.
+    pub(crate) async fn write(&self, tcp: &mut TcpStream, deadline: Instant) -> Result<(), Reject> {
+        match timeout_at(deadline, tcp.write_all(&self.0)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "backend's connection broke before its PROXY header");
+                Err(Reject::Unreachable)
+            }
+            Err(_) => Err(Reject::ConnectTimeout),
         }
     }
 }

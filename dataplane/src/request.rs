@@ -4,12 +4,15 @@
 //! this one orders them and counts how they ended. Until the request is judged no backend is contacted, and until a 101 is proven nothing is
 //! tunnelled.
 
+use std::net::SocketAddr;
+
 use http::header::HeaderValue;
 use http::{Request, Response, Uri, request};
 use hyper::body::Incoming;
 use route_table::{Host, HostTls, Hostname, Matched, NonUpgrade, RouteTable};
 use tokio::time::Instant;
 
+use crate::balance::Place;
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::fields::{self, Scheme};
@@ -18,18 +21,20 @@ use crate::forward::{self, Body, empty};
 use crate::handshake;
 use crate::matching::{self, Asks};
 use crate::metrics::Metrics;
-use crate::origin;
-use crate::plain;
+use crate::proxy_protocol::{Ends, Preface};
 use crate::reject::Reject;
 use crate::send_limit::SendLimit;
 use crate::tunnel;
 use crate::upstream::{self, Answer, AnswerLimits};
+use crate::{origin, plain};
 
 /// Who asks, and the name of what is asked.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) client: Client,
     pub(crate) request_id: HeaderValue,
+    /// The address that the client connected to.
+    pub(crate) destination: SocketAddr,
 }
 
 impl Connection {
@@ -96,6 +101,7 @@ impl Connection {
             .take(&table, matched.rule)
             .ok_or(Reject::NoEndpoint)?;
         let fields = caller.fields_for(&head.headers, &matched);
+        let preface = caller.preface(&place);
         let (timeouts, filters) = (matched.rule.timeouts, matched.rule.filters.clone());
         if let Some(target) = filters::target(&matched, &head.uri)? {
             head.uri = target;
@@ -108,6 +114,7 @@ impl Connection {
             request,
             fields,
             place,
+            preface,
             timeouts,
             &shared.config.limits,
             &shared.tasks,
@@ -153,7 +160,9 @@ impl Connection {
         drop(table);
 
         let deadline = started + timeouts.handshake;
-        let tcp = upstream::connect(place.address(), timeouts.connect, deadline).await?;
+        let preface = caller.preface(&place);
+        let (address, connect) = (place.address(), timeouts.connect);
+        let tcp = upstream::open(address, preface.as_ref(), connect, deadline).await?;
         let limits = &self.shared.config.limits;
         let answer_limits = AnswerLimits {
             head_bytes: limits.head_bytes,
@@ -235,6 +244,16 @@ impl Connection {
 }
 
 impl Caller {
+    /// The PROXY header that a connection to this place begins with, if its backend wants one.
+    fn preface(&self, place: &Place) -> Option<Preface> {
+        let ends = Ends {
+            source: self.client.address(),
+            destination: self.destination,
+        };
+        let version = place.proxy_protocol()?;
+        Some(Preface::new(version, ends))
+    }
+
     fn fields_for(&self, sent: &http::HeaderMap, matched: &Matched<'_>) -> http::HeaderMap {
         let rule = format!("{}/{}", matched.key, matched.rule.name);
         let facts = fields::Facts {

@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::fields;
 use crate::forward::Body;
 use crate::handshake::{Agreed, Opening, check_answer};
+use crate::proxy_protocol::Preface;
 use crate::reject::Reject;
 use crate::send_limit::SendLimit;
 
@@ -64,8 +65,23 @@ pub(crate) struct Upgraded {
     pub(crate) agreed: Agreed,
 }
 
+/// Connects to an endpoint and writes the PROXY header that it wants, at the latest by `deadline`. With one, the connection is that
+/// client's alone.
+pub(crate) async fn open(
+    address: SocketAddr,
+    preface: Option<&Preface>,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<TcpStream, Reject> {
+    let mut tcp = connect(address, limit, deadline).await?;
+    if let Some(preface) = preface {
+        preface.write(&mut tcp, deadline).await?;
+    }
+    Ok(tcp)
+}
+
 /// Connects to an endpoint, at the latest by `deadline`.
-pub(crate) async fn connect(
+async fn connect(
     address: SocketAddr,
     limit: Duration,
     deadline: Instant,

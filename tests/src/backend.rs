@@ -89,12 +89,17 @@ impl Backend {
 
     /// The next connection, its request read but not answered.
     pub async fn next(&mut self) -> (Connection, Request) {
-        let played = self.played.as_mut().expect("a backend that the test plays");
-        let mut connection = within("a connection at the backend", played.recv())
-            .await
-            .expect("the listener lives");
+        let mut connection = self.next_connection().await;
         let request = connection.request().await.expect("a request");
         (connection, request)
+    }
+
+    /// The next connection, of which nothing was read.
+    pub async fn next_connection(&mut self) -> Connection {
+        let played = self.played.as_mut().expect("a backend that the test plays");
+        within("a connection at the backend", played.recv())
+            .await
+            .expect("the listener lives")
     }
 
     /// The next connection, its upgrade accepted.

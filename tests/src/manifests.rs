@@ -56,6 +56,7 @@ pub struct Rule {
     backends: Vec<(String, u16, Option<u32>)>,
     timeouts: Vec<(&'static str, String)>,
     more: Vec<String>,
+    proxy_protocol: Option<&'static str>,
 }
 
 impl Rule {
@@ -69,6 +70,7 @@ impl Rule {
             backends: vec![(service.to_owned(), SERVICE_PORT, None)],
             timeouts: Vec::new(),
             more: Vec::new(),
+            proxy_protocol: None,
         }
     }
 
@@ -117,6 +119,13 @@ impl Rule {
         self
     }
 
+    /// What connections to every backend begin with.
+    #[must_use]
+    pub fn proxy_protocol(mut self, version: &'static str) -> Self {
+        self.proxy_protocol = Some(version);
+        self
+    }
+
     #[must_use]
     pub fn weight(mut self, weight: u32) -> Self {
         if let Some(backend) = self.backends.last_mut() {
@@ -139,6 +148,9 @@ impl Rule {
             let _ = writeln!(text, "    - name: {service}\n      port: {port}");
             if let Some(weight) = weight {
                 let _ = writeln!(text, "      weight: {weight}");
+            }
+            if let Some(version) = self.proxy_protocol {
+                let _ = writeln!(text, "      proxyProtocol: {version}");
             }
         }
         if let Some(name) = &self.name {

@@ -347,7 +347,8 @@ impl Connection {
         }
     }
 
-    async fn line(&mut self) -> io::Result<String> {
+    /// The next line, without its CRLF.
+    pub async fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(at) = self.buffer.windows(2).position(|pair| pair == b"\r\n") {
                 let line = self.exactly(at + 2).await?;

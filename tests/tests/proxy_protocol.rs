@@ -22,11 +22,8 @@ fn v2(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
     let tlv = b"\x02\0\x03abc";
     header.extend([command, family]);
-    header.extend(
-        u16::try_from(addresses.len() + tlv.len())
-            .unwrap()
-            .to_be_bytes(),
-    );
+    let length = u16::try_from(addresses.len() + tlv.len()).expect("a short header");
+    header.extend(length.to_be_bytes());
     header.extend(addresses);
     header.extend(tlv);
     header
@@ -190,4 +187,109 @@ async fn from_elsewhere_a_header_is_bytes_like_any_others() {
     assert_eq!(seen.all("x-real-ip"), ["127.0.0.1"]);
     let metrics = scene.gateway.metrics().await;
     assert_eq!(metrics.sum("ws_ingress_proxy_headers_total", &[]), 0);
+}
+
+/// A scene whose backend gets a header of this version; whoever connects is believed what it says of its client.
+async fn announcing(
+    backend: &Backend,
+    version: &'static str,
+    more: &'static [&'static str],
+) -> Scene {
+    let settings = Settings {
+        more,
+        ..Settings::default()
+    };
+    let rules = [Rule::to(SERVICE).forward().proxy_protocol(version)];
+    Scene::start(&rules, &[(SERVICE, &[backend.address])], &settings).await
+}
+
+/// The header that a connection of the proxy begins with, as version 1 would write it.
+async fn header_of(server: &mut Connection, version: &str) -> String {
+    if version == "V1" {
+        return server.line().await.expect("a header");
+    }
+    let fixed = server.exactly(16).await.expect("a header");
+    assert_eq!(fixed[..14], *b"\r\n\r\n\0\r\nQUIT\n\x21\x11");
+    assert_eq!(fixed[14..], [0, 12], "no more than the addresses");
+    let ends = server.exactly(12).await.expect("addresses");
+    let address = |at: usize| {
+        ends[at..at + 4]
+            .iter()
+            .map(u8::to_string)
+            .collect::<Vec<_>>()
+            .join(".")
+    };
+    let port = |at: usize| u16::from_be_bytes([ends[at], ends[at + 1]]);
+    format!(
+        "PROXY TCP4 {} {} {} {}",
+        address(0),
+        address(4),
+        port(8),
+        port(10)
+    )
+}
+
+#[tokio::test]
+async fn a_backend_that_wants_a_header_gets_it_before_anything_else() {
+    for version in ["V1", "V2"] {
+        let mut backend = Backend::played();
+        let scene = announcing(&backend, version, &[]).await;
+        for request in [
+            upgrade(HOST, "/", ""),
+            format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),
+        ] {
+            let mut client = scene.raw().await;
+            let (from, to) = client.addresses();
+            client.send(request).await.expect("a request");
+            let mut server = backend.next_connection().await;
+            let header = header_of(&mut server, version).await;
+            let (from_port, to_port) = (from.port(), to.port());
+            let expected = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {from_port} {to_port}");
+            assert_eq!(header, expected);
+            let seen = server.request().await.expect("a request after the header");
+            assert_eq!(seen.header("host"), Some(HOST));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_header_names_whom_a_header_named() {
+    let mut backend = Backend::played();
+    let scene = announcing(&backend, "V1", DUE).await;
+    let mut client = begun(&scene, true, V1).await;
+    client
+        .send(upgrade(HOST, "/", ""))
+        .await
+        .expect("a request");
+    let mut server = backend.next_connection().await;
+    let header = server.line().await.expect("a header");
+    assert_eq!(header, "PROXY TCP4 203.0.113.9 192.0.2.1 5123 443");
+}
+
+/// One connection of a trusted proxy carries many clients; none of them may be taken for another.
+#[tokio::test]
+async fn requests_of_two_clients_never_share_a_connection_with_a_header() {
+    const TRUSTING: &[&str] = &["--trusted-proxy-cidr", "127.0.0.0/8"];
+    let mut backend = Backend::played();
+    let scene = announcing(&backend, "V1", TRUSTING).await;
+    let mut client = scene.raw().await;
+    let (_, to) = client.addresses();
+    for address in ["198.51.100.1", "198.51.100.2", "198.51.100.1"] {
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nX-Forwarded-For: {address}\r\n\r\n");
+        client.send(request).await.expect("a request");
+        let mut server = backend.next_connection().await;
+        let header = server.line().await.expect("a header");
+        let expected = format!("PROXY TCP4 {address} 127.0.0.1 0 {}", to.port());
+        assert_eq!(header, expected);
+        let seen = server.request().await.expect("a request after the header");
+        assert_eq!(seen.all("x-real-ip"), [address]);
+        server
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .await
+            .expect("an answer");
+        assert_eq!(client.response("GET").await.expect("an answer").status, 200);
+        // It is not kept for anybody.
+        assert_eq!(server.end().await.0, b"");
+    }
 }

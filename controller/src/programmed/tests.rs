@@ -45,6 +45,7 @@ fn resources() -> Resources {
         backends: vec![WeightedBackend {
             backend: backend(),
             weight: 1,
+            proxy_protocol: None,
         }],
         timeouts: Timeouts {
             connect: second,

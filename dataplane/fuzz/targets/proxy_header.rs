@@ -6,15 +6,23 @@
 #[path = "../../src/proxy_protocol/header.rs"]
 mod header;
 
-use header::{MAX_V1_BYTES, MAX_V2_BYTES, Parsed, parse};
+use header::{MAX_V1_BYTES, MAX_V2_BYTES, Parsed, encode, parse};
 use libfuzzer_sys::fuzz_target;
+use route_table::ProxyProtocol;
 
 fuzz_target!(|data: &[u8]| {
     let mut taken = 0;
     let found = loop {
         match parse(&data[..taken]) {
             Err(_) => break None,
-            Ok(Parsed::Whole(_)) => break Some(taken),
+            Ok(Parsed::Whole(ends)) => {
+                for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+                    let written = ends.map(|ends| encode(version, ends));
+                    let read = written.map(|written| parse(&written));
+                    assert_eq!(read, ends.map(|ends| Ok(Parsed::Whole(Some(ends)))));
+                }
+                break Some(taken);
+            }
             Ok(Parsed::More(more)) => {
                 assert!(more > 0);
                 taken += more;

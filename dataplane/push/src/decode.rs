@@ -15,8 +15,8 @@ use prost::Message;
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, ConditionError, Endpoint,
     EndpointState, FieldError, HostPattern, HostTls, HostnameError, NonUpgrade, OnPlain,
-    OriginError, OriginPattern, OriginPolicy, PathError, PrivateKey, Route, RouteHostname, Rule,
-    Timeouts, WeightedBackend,
+    OriginError, OriginPattern, OriginPolicy, PathError, PrivateKey, ProxyProtocol, Route,
+    RouteHostname, Rule, Timeouts, WeightedBackend,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -266,7 +266,14 @@ fn weighted(place: &Place<'_>, message: &wire::WeightedBackend) -> Result<Weight
         service,
         port: port_number,
         weight,
+        proxy_protocol,
     } = message;
+    let proxy_protocol = match wire::ProxyProtocol::try_from(*proxy_protocol) {
+        Ok(wire::ProxyProtocol::Unspecified) => None,
+        Ok(wire::ProxyProtocol::V1) => Some(ProxyProtocol::V1),
+        Ok(wire::ProxyProtocol::V2) => Some(ProxyProtocol::V2),
+        Err(_) => return Err(place.field("proxy_protocol").error(FieldProblem::Unknown)),
+    };
     if *weight > MAX_WEIGHT {
         return Err(place.field("weight").error(FieldProblem::Weight));
     }
@@ -277,6 +284,7 @@ fn weighted(place: &Place<'_>, message: &wire::WeightedBackend) -> Result<Weight
             port: port(&place.field("port"), *port_number)?,
         },
         weight: *weight,
+        proxy_protocol,
     })
 }
 

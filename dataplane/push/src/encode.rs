@@ -11,8 +11,8 @@ use bytes::Bytes;
 use prost::Message;
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, Filters,
-    HostTls, NonUpgrade, OnPlain, OriginPolicy, Route, RouteHostname, Rule, Timeouts,
-    WeightedBackend,
+    HostTls, NonUpgrade, OnPlain, OriginPolicy, ProxyProtocol, Route, RouteHostname, Rule,
+    Timeouts, WeightedBackend,
 };
 use zeroize::Zeroizing;
 
@@ -184,12 +184,19 @@ fn weighted(weighted: &WeightedBackend) -> wire::WeightedBackend {
                 port,
             },
         weight,
+        proxy_protocol,
     } = weighted;
+    let proxy_protocol = match proxy_protocol {
+        None => wire::ProxyProtocol::Unspecified,
+        Some(ProxyProtocol::V1) => wire::ProxyProtocol::V1,
+        Some(ProxyProtocol::V2) => wire::ProxyProtocol::V2,
+    };
     wire::WeightedBackend {
         namespace: namespace.to_string(),
         service: service.to_string(),
         port: port.get().into(),
         weight: *weight,
+        proxy_protocol: proxy_protocol.into(),
     }
 }
 

@@ -13,8 +13,8 @@ use proptest::sample::select;
 use route_table::{
     Backend, BackendKey, CertificateKey, CertificateResource, Conditions, Endpoint, EndpointState,
     HeaderMatch, HostPattern, HostTls, NonUpgrade, OnPlain, OriginPattern, OriginPolicy, PathMatch,
-    PrivateKey, QueryParamMatch, Resources, Route, RouteHostname, RouteKey, RouteMatch, Rule,
-    Subprotocol, Timeouts, WeightedBackend,
+    PrivateKey, ProxyProtocol, QueryParamMatch, Resources, Route, RouteHostname, RouteKey,
+    RouteMatch, Rule, Subprotocol, Timeouts, WeightedBackend,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -85,7 +85,11 @@ pub(crate) fn route() -> Route {
                 refuse_missing: true,
             },
             filters: filters::samples::every().into(),
-            backends: vec![WeightedBackend { backend, weight: 1 }],
+            backends: vec![WeightedBackend {
+                backend,
+                weight: 1,
+                proxy_protocol: Some(ProxyProtocol::V2),
+            }],
             timeouts: Timeouts {
                 connect: Duration::from_secs(5),
                 handshake: Duration::from_millis(10_500),
@@ -188,8 +192,13 @@ fn origins() -> impl Strategy<Value = OriginPolicy> {
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
-    let weighted = (backend_key(), 0..=1_000_000_u32)
-        .prop_map(|(backend, weight)| WeightedBackend { backend, weight });
+    let proxy_protocol = option::of(select(&[ProxyProtocol::V1, ProxyProtocol::V2][..]));
+    let weighted = (backend_key(), 0..=1_000_000_u32, proxy_protocol);
+    let weighted = weighted.prop_map(|(backend, weight, proxy_protocol)| WeightedBackend {
+        backend,
+        weight,
+        proxy_protocol,
+    });
     let non_upgrade = select(&[NonUpgrade::Reject, NonUpgrade::Forward][..]);
     let parts = (
         name(),

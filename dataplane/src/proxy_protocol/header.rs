@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use route_table::ProxyProtocol;
+
 /// Longest header of version 1, its line end included (§2.1).
 pub(crate) const MAX_V1_BYTES: usize = 107;
 /// Longest header of version 2: addresses take 52 bytes, and what load balancers add to them (names, ids, a client certificate's
@@ -17,6 +19,13 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 const V1_START: [u8; 6] = *b"PROXY ";
 /// The signature, version and command, family and protocol, and the length of the rest.
 const V2_FIXED_BYTES: usize = 16;
+
+/// Version 2 with the commands LOCAL and PROXY (§2.2).
+const LOCAL: u8 = 0x20;
+const PROXY: u8 = 0x21;
+/// TCP over IPv4 and IPv6, as version 2 writes them.
+const V4: u8 = 0x11;
+const V6: u8 = 0x21;
 
 /// How a header says that a connection has no client but the peer itself, such as a health check.
 const UNKNOWN: &str = "UNKNOWN";
@@ -139,8 +148,8 @@ fn parse_v2(received: &[u8]) -> Result<Parsed, Malformed> {
         return Err(Malformed::TooLong);
     }
     let local = match command {
-        0x20 => true,
-        0x21 => false,
+        LOCAL => true,
+        PROXY => false,
         // Another version, or a command that is not assigned.
         _ => return Err(Malformed::Form),
     };
@@ -152,8 +161,8 @@ fn parse_v2(received: &[u8]) -> Result<Parsed, Malformed> {
     }
     // What follows the addresses are TLVs, of which we need none.
     let ends = match family {
-        0x11 => Some(v2_ends::<4>(rest)?),
-        0x21 => Some(v2_ends::<16>(rest)?),
+        V4 => Some(v2_ends::<4>(rest)?),
+        V6 => Some(v2_ends::<16>(rest)?),
         // Unspecified, and UNIX sockets.
         0x00 | 0x31 | 0x32 => None,
         // UDP does not come by TCP; the rest is not assigned.
@@ -182,6 +191,53 @@ where
 /// IPv4 is never written as IPv6 from here on.
 fn end(address: impl Into<IpAddr>, port: u16) -> SocketAddr {
     SocketAddr::new(address.into().to_canonical(), port)
+}
+
+/// The header that names these ends. If only one of them is IPv4, both are written as IPv6: a header has one family.
+pub(crate) fn encode(version: ProxyProtocol, ends: Ends) -> Vec<u8> {
+    let Ends {
+        source,
+        destination,
+    } = ends;
+    let (source_port, destination_port) = (source.port(), destination.port());
+    let (family, addresses) = match (source.ip(), destination.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            (V4, [source.octets(), destination.octets()].concat())
+        }
+        (source, destination) => {
+            let both = [as_v6(source), as_v6(destination)];
+            (V6, both.map(|address| address.octets()).concat())
+        }
+    };
+    match version {
+        ProxyProtocol::V1 => {
+            let (name, source, destination) = if family == V4 {
+                ("TCP4", source.ip(), destination.ip())
+            } else {
+                let (source, destination) = (as_v6(source.ip()), as_v6(destination.ip()));
+                ("TCP6", source.into(), destination.into())
+            };
+            format!("PROXY {name} {source} {destination} {source_port} {destination_port}\r\n")
+                .into_bytes()
+        }
+        ProxyProtocol::V2 => {
+            // Twice 16 and twice 2 bytes at most.
+            let length = u8::try_from(addresses.len() + 4).unwrap_or(0);
+            let mut header = SIGNATURE.to_vec();
+            header.extend([PROXY, family, 0, length]);
+            header.extend(addresses);
+            header.extend(source_port.to_be_bytes());
+            header.extend(destination_port.to_be_bytes());
+            header
+        }
+    }
+}
+
+fn as_v6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub use matching::{
 pub use origin::{OriginError, OriginPattern, OriginPolicy};
 pub use path::{MAX_PATH_BYTES, PathError, PathMatch};
 pub use route::{
-    BackendKey, HostTls, NonUpgrade, OnPlain, Route, RouteHostname, RouteKey, Rule, Timeouts,
-    WeightedBackend,
+    BackendKey, HostTls, NonUpgrade, OnPlain, ProxyProtocol, Route, RouteHostname, RouteKey, Rule,
+    Timeouts, WeightedBackend,
 };
 pub use table::{Invalid, Rejected, ResourceKey, Resources, RouteTable};

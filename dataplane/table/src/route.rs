@@ -157,6 +157,15 @@ pub struct WeightedBackend {
     pub backend: BackendKey,
     /// Proportional; 0 takes none (Gateway API `BackendRef.weight`).
     pub weight: u32,
+    /// What each connection to its endpoints begins with.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// The version of a PROXY header (HAProxy's `proxy-protocol.txt`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    V1,
+    V2,
 }
 
 /// Deadlines of one rule. `connect` and `handshake` are never zero; zero switches `read` and `send` off.

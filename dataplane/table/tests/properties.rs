@@ -460,6 +460,7 @@ fn rule(name: &str, matches: Vec<PathMatch>) -> Rule {
         backends: vec![WeightedBackend {
             backend: backend_key("s0"),
             weight: 1,
+            proxy_protocol: None,
         }],
         timeouts: Timeouts {
             connect: Duration::from_secs(5),

@@ -163,6 +163,7 @@ pub fn route(name: &str, host: &str, requires: &[&str], backend: &str) -> wire::
             service: backend.to_owned(),
             port: SERVICE_PORT.into(),
             weight: 1,
+            proxy_protocol: 0,
         }],
         timeouts: Some(wire::Timeouts {
             connect: seconds(5),

@@ -122,8 +122,15 @@ fn route_view(route: &Route) -> RouteView {
 }
 
 fn rule_view(rule: &Rule) -> RuleView {
-    let backend = |WeightedBackend { backend, weight }: &WeightedBackend| {
-        format!("{backend} weight {weight}")
+    let backend = |weighted: &WeightedBackend| {
+        let WeightedBackend {
+            backend,
+            weight,
+            proxy_protocol,
+        } = weighted;
+        let proxy =
+            proxy_protocol.map_or_else(String::new, |version| format!(" PROXY {version:?}"));
+        format!("{backend} weight {weight}{proxy}")
     };
     let timeouts = rule.timeouts;
     RuleView {

@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 
 use crds::{BackendRef, MAX_BACKEND_REFS, MAX_WEIGHT, RouteRule, RouteTimeouts};
-use route_table::{BackendKey, NonUpgrade, Rule, Timeouts, WeightedBackend};
+use route_table::{BackendKey, NonUpgrade, ProxyProtocol, Rule, Timeouts, WeightedBackend};
 
 use super::filters::{read_filters, redirects};
 use super::forms::{Form, check_name, namespace_of};
@@ -44,6 +44,7 @@ fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<Weight
             namespace,
             port,
             weight,
+            proxy_protocol,
         } = reference;
         let field = format!("{field}[{index}]");
         let before = draft.findings.len();
@@ -77,7 +78,14 @@ fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<Weight
             port,
         };
         draft.backend_refs.push((field, backend.clone()));
-        backends.push(WeightedBackend { backend, weight });
+        backends.push(WeightedBackend {
+            backend,
+            weight,
+            proxy_protocol: proxy_protocol.map(|version| match version {
+                crds::ProxyProtocol::V1 => ProxyProtocol::V1,
+                crds::ProxyProtocol::V2 => ProxyProtocol::V2,
+            }),
+        });
     }
     backends
 }

@@ -154,6 +154,11 @@ fn backend_references_are_checked() {
         );
     }
     refuse_rule(
+        |rule| rule.backends[0].proxy_protocol = 3,
+        "rules[0].backends[0].proxy_protocol",
+        FieldProblem::Unknown,
+    );
+    refuse_rule(
         |rule| rule.backends[0].weight = MAX_WEIGHT + 1,
         "rules[0].backends[0].weight",
         FieldProblem::Weight,

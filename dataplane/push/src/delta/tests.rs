@@ -158,6 +158,7 @@ fn set_over_a_limit_loses_what_does_not_fit_and_nothing_else() {
             backends: vec![WeightedBackend {
                 backend: key.clone(),
                 weight: 1,
+                proxy_protocol: None,
             }],
         };
         let route = Route {
@@ -234,6 +235,7 @@ fn what_is_left_out_falls_to_no_other_route() {
             backends: vec![WeightedBackend {
                 backend: service(index),
                 weight: 1,
+                proxy_protocol: None,
             }],
             ..route.rules[0].clone()
         };

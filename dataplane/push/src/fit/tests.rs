@@ -29,6 +29,7 @@ fn route(created: Option<i64>, backends: &[&str]) -> Arc<Route> {
     let backends = backends.iter().map(|name| WeightedBackend {
         backend: backend_key(name),
         weight: 1,
+        proxy_protocol: None,
     });
     Arc::new(Route {
         created,

@@ -155,3 +155,34 @@ fn what_is_no_header_is_known_by_its_first_bytes() {
     // And nothing at all is no reason to close.
     assert_eq!(parse(b""), Ok(Parsed::More(12)));
 }
+
+#[track_caller]
+fn encoded(source: &str, destination: &str, v1: &str) {
+    let ends = Ends {
+        source: source.parse().unwrap(),
+        destination: destination.parse().unwrap(),
+    };
+    assert_eq!(encode(ProxyProtocol::V1, ends), v1.as_bytes());
+    for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+        assert_eq!(read_to_end(&encode(version, ends)), Ok(Some(ends)));
+    }
+}
+
+#[test]
+fn what_is_written_is_read_as_the_same() {
+    let v4 = "PROXY TCP4 203.0.113.9 192.0.2.1 5123 443\r\n";
+    encoded("203.0.113.9:5123", "192.0.2.1:443", v4);
+    let v6 = "PROXY TCP6 2001:db8::9 2001:db8::1 5123 443\r\n";
+    encoded("[2001:db8::9]:5123", "[2001:db8::1]:443", v6);
+    let mixed = "PROXY TCP6 ::ffff:203.0.113.9 2001:db8::1 0 443\r\n";
+    encoded("203.0.113.9:0", "[2001:db8::1]:443", mixed);
+}
+
+#[test]
+fn version_2_is_written_byte_by_byte_as_specified() {
+    let ends = Ends {
+        source: "203.0.113.9:5123".parse().unwrap(),
+        destination: "192.0.2.1:443".parse().unwrap(),
+    };
+    assert_eq!(encode(ProxyProtocol::V2, ends), v2(0x21, 0x11, &V4_ENDS));
+}
