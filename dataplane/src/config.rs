@@ -41,6 +41,8 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// Bytes of a request head, and of a backend's answer head.
     pub head_bytes: usize,
+    /// Bytes of a request target: its path and query, and the authority in absolute-form.
+    pub target_bytes: usize,
     /// Fields in a head.
     pub head_fields: usize,
     /// How long a client may leave an answer of ordinary HTTP unread; a relay has its rule's `timeouts.send` instead.
@@ -65,6 +67,8 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(75),
             // Cookies and tokens of real logins reach 8 KiB; nginx allows 4 x 8 KiB in all.
             head_bytes: 32 * 1024,
+            // RFC 9110 §4.1 asks for 8000 at least; nginx allows one of its buffers of 8 KiB.
+            target_bytes: 8 * 1024,
             // Twice what a browser behind two proxies and a CDN sends.
             head_fields: 128,
             // nginx's send_timeout.

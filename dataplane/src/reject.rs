@@ -27,6 +27,8 @@ pub(crate) enum Reject {
     DotSegments,
     /// Another transfer coding than `chunked` alone, or one beside Content-Length (RFC 9112 §6.3).
     TransferCoding,
+    /// A longer target than the limit (RFC 9110 §15.5.15).
+    TargetTooLong,
     /// More than the limit of the request head (RFC 6585 §5).
     HeadTooLarge,
     /// TLS was made for another hostname (RFC 9110 §15.5.20).
@@ -93,6 +95,7 @@ impl Reject {
             Self::NoHost | Self::NoRule => StatusCode::NOT_FOUND,
             Self::TlsRequired | Self::Origin | Self::NoOrigin => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Version | Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
@@ -109,6 +112,7 @@ impl Reject {
             Self::Target => "bad_target",
             Self::DotSegments => "dot_segments",
             Self::TransferCoding => "bad_transfer_coding",
+            Self::TargetTooLong => "target_too_long",
             Self::HeadTooLarge => "head_too_large",
             Self::Misdirected => "misdirected",
             Self::NoHost => "no_host",
@@ -148,6 +152,7 @@ impl Reject {
             Self::TransferCoding => {
                 "A body comes with Content-Length or with 'Transfer-Encoding: chunked', not with both, and with no other coding."
             }
+            Self::TargetTooLong => "The request target is too long.",
             Self::HeadTooLarge => "The request line and the header fields together are too long.",
             Self::Misdirected => {
                 "The Host field names another host than the TLS handshake did; open a connection for that host."
@@ -219,6 +224,7 @@ impl Reject {
             | Self::Target
             | Self::DotSegments
             | Self::TransferCoding
+            | Self::TargetTooLong
             | Self::HeadTooLarge
             | Self::Misdirected
             | Self::NoHost

@@ -51,7 +51,10 @@ impl Connection {
             upgrade,
             outcome: "client_left",
         };
-        let served = if head_bytes(&request) > self.shared.config.limits.head_bytes {
+        let limits = &self.shared.config.limits;
+        let served = if target_bytes(&request) > limits.target_bytes {
+            Err(Reject::TargetTooLong)
+        } else if head_bytes(&request) > limits.head_bytes {
             Err(Reject::HeadTooLarge)
         } else if upgrade {
             self.upgrade(request, caller).await
@@ -284,15 +287,18 @@ impl Drop for Counted<'_> {
     }
 }
 
+fn target_bytes(request: &Request<Incoming>) -> usize {
+    let uri = request.uri();
+    let authority = uri.authority().map_or(0, |part| part.as_str().len());
+    let path = uri.path_and_query().map_or(0, |part| part.as_str().len());
+    authority + path
+}
+
 /// About the bytes of a request head as it came: hyper's own limit may be passed by what one read brings at once.
 fn head_bytes(request: &Request<Incoming>) -> usize {
-    let target = request
-        .uri()
-        .path_and_query()
-        .map_or(0, |target| target.as_str().len());
     let fields = request.headers().iter();
     // ": " and the line end.
-    target
+    target_bytes(request)
         + fields
             .map(|(name, value)| name.as_str().len() + value.len() + 4)
             .sum::<usize>()
