@@ -3,6 +3,8 @@
 //! In: a client's request head, later the backend's answer head. Out: what was asked and agreed, or the [`Reject`]. A request is
 //! judged whole before any backend is contacted; an answer is judged whole before anything is tunnelled.
 
+mod deflate;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
@@ -107,7 +109,7 @@ pub(crate) struct Opening {
     /// The one right Sec-WebSocket-Accept.
     accept: String,
     protocols: Vec<String>,
-    extensions: Vec<String>,
+    extensions: Vec<Extension>,
 }
 
 /// Checks a request for a WebSocket (RFC 6455 §4.2.1).
@@ -152,7 +154,7 @@ pub(crate) fn check_opening(head: &request::Parts) -> Result<Opening, Reject> {
     Ok(Opening {
         accept: accept_for(key),
         protocols: check_protocols(headers)?,
-        extensions: extension_names(headers).ok_or(Reject::Extensions)?,
+        extensions: extensions(headers).ok_or(Reject::Extensions)?,
     })
 }
 
@@ -181,15 +183,24 @@ pub(crate) fn check_answer(headers: &HeaderMap, opening: &Opening) -> Result<Agr
     if headers.contains_key(PROTOCOL) && !single(headers, &PROTOCOL).is_some_and(offered) {
         return Err(Reject::BadAnswer);
     }
-    let extensions = extension_names(headers).ok_or(Reject::BadAnswer)?;
-    if !extensions
-        .iter()
-        .all(|name| opening.extensions.contains(name))
-    {
-        return Err(Reject::BadAnswer);
+    let extensions = extensions(headers).ok_or(Reject::BadAnswer)?;
+    for (index, extension) in extensions.iter().enumerate() {
+        let same_name = |other: &&Extension| other.name == extension.name;
+        let mut offers = opening.extensions.iter().filter(same_name);
+        let offered = if extension.name == deflate::NAME {
+            // Twice it would deflate what is deflated, with one bit to say so (RFC 7692 §6).
+            let again = extensions[..index].iter().any(|other| same_name(&other));
+            !again && deflate::answers(extension, offers)
+        } else {
+            offers.next().is_some()
+        };
+        if !offered {
+            return Err(Reject::BadAnswer);
+        }
     }
+    let is_deflate = |extension: &Extension| extension.name == deflate::NAME;
     Ok(Agreed {
-        frames_are_known: extensions.iter().all(|name| name == "permessage-deflate"),
+        frames_are_known: extensions.iter().all(is_deflate),
     })
 }
 
@@ -217,27 +228,40 @@ fn check_protocols(headers: &HeaderMap) -> Result<Vec<String>, Reject> {
     Ok(protocols)
 }
 
-/// The names of all listed extensions, or nothing if the list does not parse (RFC 6455 §9.1).
-fn extension_names(headers: &HeaderMap) -> Option<Vec<String>> {
-    let mut names = Vec::new();
+/// One extension of a list, in lower case.
+#[derive(Debug, Clone)]
+struct Extension {
+    name: String,
+    parameters: Vec<(String, Option<String>)>,
+}
+
+/// All listed extensions, or nothing if the list does not parse (RFC 6455 §9.1).
+fn extensions(headers: &HeaderMap) -> Option<Vec<Extension>> {
+    let mut listed = Vec::new();
     for value in headers.get_all(EXTENSIONS) {
         // A quoted value must still be a token, so that no quoted ',' or ';' can occur.
         for extension in value.to_str().ok()?.split(',').map(trim) {
             let mut parts = extension.split(';').map(trim);
             let name = parts.next().filter(|name| is_token(name))?;
-            let is_parameter = |parameter: &str| match parameter.split_once('=') {
-                None => is_token(parameter),
-                Some((name, value)) => {
-                    is_token(trim(name)) && is_token(trim(value).trim_matches('"'))
-                }
-            };
-            if !parts.all(is_parameter) {
-                return None;
-            }
-            names.push(name.to_ascii_lowercase());
+            let parameters: Option<_> = parts.map(parse_parameter).collect();
+            listed.push(Extension {
+                name: name.to_ascii_lowercase(),
+                parameters: parameters?,
+            });
         }
     }
-    Some(names)
+    Some(listed)
+}
+
+fn parse_parameter(parameter: &str) -> Option<(String, Option<String>)> {
+    let (name, value) = match parameter.split_once('=') {
+        None => (parameter, None),
+        Some((name, value)) => (trim(name), Some(trim(value).trim_matches('"'))),
+    };
+    if !is_token(name) || !value.is_none_or(is_token) {
+        return None;
+    }
+    Some((name.to_ascii_lowercase(), value.map(str::to_owned)))
 }
 
 /// The value of a field that stands exactly once.

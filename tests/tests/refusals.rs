@@ -177,64 +177,16 @@ async fn a_backend_that_never_answers_is_504() {
     assert_eq!(silent.connections(), 1);
 }
 
+/// What is a whole answer and proves nothing is in `handshake.rs`.
 #[tokio::test]
-async fn a_101_that_proves_nothing_is_502() {
-    let with = |from: &str, to: &str| SWITCHING.replace(from, to);
-    let accept = "Sec-WebSocket-Accept: {accept}\r\n";
-    let answers = [
-        (
-            "wrong Accept",
-            with("{accept}", "AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
-        ),
-        ("no Accept", with(accept, "")),
-        ("two Accepts", with(accept, &accept.repeat(2))),
-        ("no Upgrade", with("Upgrade: websocket\r\n", "")),
-        (
-            "another Upgrade",
-            with("Upgrade: websocket", "Upgrade: h2c"),
-        ),
-        ("no Connection", with("Connection: Upgrade\r\n", "")),
-        (
-            "another Connection",
-            with("Connection: Upgrade", "Connection: keep-alive"),
-        ),
-        (
-            "an unoffered subprotocol",
-            with(
-                accept,
-                &format!("{accept}Sec-WebSocket-Protocol: chat.v9\r\n"),
-            ),
-        ),
-        (
-            "two subprotocols",
-            with(
-                accept,
-                &format!("{accept}Sec-WebSocket-Protocol: chat.v1, chat.v1\r\n"),
-            ),
-        ),
-        (
-            "an unoffered extension",
-            with(
-                accept,
-                &format!("{accept}Sec-WebSocket-Extensions: x-unoffered\r\n"),
-            ),
-        ),
-        ("HTTP/1.0", with("HTTP/1.1", "HTTP/1.0")),
-        ("no HTTP", "220 mail.example.com ESMTP\r\n\r\n".to_owned()),
-        (
-            "a head that ends in the middle",
-            "HTTP/1.1 101 Switching Protocols\r\nUpgra".to_owned(),
-        ),
-    ];
-    let mut taken = Vec::new();
-    for (kind, answer) in answers {
-        // An answer that is no 101 is followed by the end of the stream, so nothing here waits for a timeout.
-        let response = refusal_of_answer(&answer).await;
-        if response.status != 502 {
-            taken.push(format!("{kind}: {}", response.status));
-        }
+async fn an_answer_that_is_no_http_is_502() {
+    // Each is followed by the end of the stream, so nothing here waits for a timeout.
+    for answer in [
+        "220 mail.example.com ESMTP\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgra",
+    ] {
+        assert_eq!(refusal_of_answer(answer).await.status, 502, "{answer}");
     }
-    assert!(taken.is_empty(), "not 502: {taken:?}");
 }
 
 #[tokio::test]
