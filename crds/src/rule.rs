@@ -45,7 +45,8 @@ pub struct RouteRule {
     pub matches: Vec<RouteMatch>,
 
     /// What happens to a request that does not ask for a WebSocket. Reject: 426. Forward: proxied as ordinary HTTP to the same
-    /// backends (Socket.IO polling, SockJS, a page). Default: Reject.
+    /// backends (Socket.IO polling, SockJS, a page), streamed both ways. Nothing ties the requests of one client to one endpoint: a
+    /// library that polls needs a backend with a single one. Default: Reject.
     #[serde(default)]
     pub non_upgrade: NonUpgrade,
 
@@ -198,12 +199,12 @@ pub struct RouteTimeouts {
     #[schemars(schema_with = "duration::nonzero")]
     pub handshake: DurationString,
 
-    /// Ends a connection when nothing was read from the backend for this long (proxy_read_timeout in nginx). 0s is off.
-    /// Default: 1h.
+    /// Ends a connection when nothing was read from the backend for this long (proxy_read_timeout in nginx): a WebSocket with Close
+    /// 1001; ordinary HTTP, counted from the end of the request, with 504 or, within an answer, by cutting it. 0s is off. Default: 1h.
     pub read: DurationString,
 
-    /// Ends a connection when one write to either side made no progress for this long (proxy_send_timeout in nginx). 0s is
-    /// off. Default: 60s.
+    /// Ends a connection when one write to either side made no progress for this long (proxy_send_timeout and send_timeout in
+    /// nginx). 0s is off. Default: 60s.
     pub send: DurationString,
 }
 impl Default for RoutePath {

@@ -45,8 +45,19 @@ pub struct Limits {
     pub target_bytes: usize,
     /// Fields in a head.
     pub head_fields: usize,
-    /// How long a client may leave an answer of ordinary HTTP unread; a relay has its rule's `timeouts.send` instead.
+    /// How long a client may take no byte of what is written before a rule is known, or of a refusal; afterwards it is the rule's
+    /// `timeouts.send`.
     pub send: Duration,
+    /// How long a client may pause within a body that it sends.
+    pub request_body: Duration,
+    /// How long `Expect: 100-continue` waits for the backend's word before the client is told to go on.
+    pub expect: Duration,
+    /// How long an upstream connection waits for its next request.
+    pub upstream_idle: Duration,
+    /// Upstream connections that wait, per endpoint.
+    pub upstream_idle_per_endpoint: usize,
+    /// Upstream connections that wait, in all.
+    pub upstream_idle_connections: usize,
     /// How long the second half of a relay may go on after the first ended.
     pub half_close: Duration,
     /// How long a backend has to answer the Close of a drain once its client is gone.
@@ -59,8 +70,9 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        let open_files = open_file_limit();
         Self {
-            connections: connections_for(open_file_limit()),
+            connections: connections_for(open_files),
             // A browser on a bad line needs two round trips for TLS and one for the head; nobody needs ten seconds.
             head: Duration::from_secs(10),
             // nginx's keepalive_timeout is 75 s and browsers give up idle connections later than this.
@@ -73,6 +85,16 @@ impl Default for Limits {
             head_fields: 128,
             // nginx's send_timeout.
             send: Duration::from_mins(1),
+            // nginx's client_body_timeout.
+            request_body: Duration::from_mins(1),
+            // What curl waits itself before it goes on; RFC 9110 §10.1.1 wants no indefinite wait.
+            expect: Duration::from_secs(1),
+            // Node, uvicorn and Apache close an idle connection after 5 s (nginx after 75 s): who asks in the last moment meets a
+            // connection that is already ended, and a POST cannot be asked twice.
+            upstream_idle: Duration::from_secs(4),
+            // nginx's recipes say `keepalive 32`; what a burst leaves over costs the backend memory for nothing.
+            upstream_idle_per_endpoint: 32,
+            upstream_idle_connections: idle_connections_for(open_files),
             // A closing handshake (RFC 6455 §7.1.1) takes a round trip; ten seconds is ten bad ones.
             half_close: Duration::from_secs(10),
             // The backend is near, and nobody waits for its answer any more.
@@ -87,9 +109,17 @@ impl Default for Limits {
 /// Files that are not client connections or their backends: listeners, epoll, logs, status connections.
 const RESERVED_FILES: u64 = 128;
 
+/// Idle upstream connections: one file in 32, so that they never take the place of clients; a thousand serve any rate, because one is
+/// idle only between two requests.
+fn idle_connections_for(open_files: u64) -> usize {
+    let share = open_files.saturating_sub(RESERVED_FILES) / 32;
+    usize::try_from(share).unwrap_or(usize::MAX).clamp(8, 1024)
+}
+
 /// A connection needs two files, its own and that of its backend.
 fn connections_for(open_files: u64) -> usize {
-    let connections = open_files.saturating_sub(RESERVED_FILES) / 2;
+    let idle = idle_connections_for(open_files) as u64;
+    let connections = open_files.saturating_sub(RESERVED_FILES + idle) / 2;
     // A table of a billion slots is no limit at all; a million sockets is what one pod is measured at.
     usize::try_from(connections)
         .unwrap_or(usize::MAX)
@@ -108,8 +138,11 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_their_backends_and_a_reserve() {
-        assert_eq!(connections_for(20_128), 10_000);
+        assert_eq!(connections_for(32 * 640 + 128), 31 * 640 / 2);
         assert_eq!(connections_for(0), 16);
         assert_eq!(connections_for(u64::MAX), 1_000_000);
+        assert_eq!(idle_connections_for(32 * 640 + 128), 640);
+        assert_eq!(idle_connections_for(0), 8);
+        assert_eq!(idle_connections_for(u64::MAX), 1024);
     }
 }

@@ -27,7 +27,7 @@ use crate::proxy_protocol::{self, Ends};
 use crate::request::Caller;
 use crate::request_id::X_REQUEST_ID;
 use crate::run::Shared;
-use crate::send_limit::SendLimit;
+use crate::send_limit::{SendLimit, SendTime};
 use crate::tls::{ServerStream, TlsError};
 
 /// What is known of a connection before any request.
@@ -39,6 +39,8 @@ pub(crate) struct Connection {
     destination: SocketAddr,
     /// The hostname that TLS was made for; nothing on the plain listener.
     pub(crate) server_name: Option<Hostname>,
+    /// How long the client may take no byte of an answer: `Limits::send` until a rule is known, which has its own.
+    pub(crate) send: SendTime,
     /// Set with the first complete head, which ends the deadline that began at accept.
     head_seen: AtomicBool,
     /// Held until the connection, and any relay that grew out of it, has ended.
@@ -66,7 +68,7 @@ pub(crate) async fn serve(
     let Some(ends) = ends_by_proxy_header(&shared, &mut tcp, own, deadline).await else {
         return;
     };
-    let stream = SendLimit::new(tcp, limits.send);
+    let (stream, send) = SendLimit::adjustable(tcp, limits.send);
     let (stream, server_name) = match side {
         Side::Plain => (ServerStream::Plain(stream), None),
         Side::Tls => match handshake_tls(&shared, stream, deadline).await {
@@ -80,6 +82,7 @@ pub(crate) async fn serve(
         peer: ends.source,
         destination: ends.destination,
         server_name,
+        send,
         head_seen,
         permit: Arc::new(permit),
     });

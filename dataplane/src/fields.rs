@@ -125,7 +125,15 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
             passed.remove(nominated);
         }
     }
-    let hop_by_hop = [
+    for name in hop_by_hop() {
+        passed.remove(name);
+    }
+    passed
+}
+
+/// What ends at each hop. Trailer is not among these in RFC 9110, but it announces what only some messages can carry on.
+fn hop_by_hop() -> [HeaderName; 9] {
+    [
         CONNECTION,
         KEEP_ALIVE,
         PROXY_CONNECTION,
@@ -135,14 +143,15 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
         TRAILER,
         TRANSFER_ENCODING,
         UPGRADE,
-    ];
-    for name in hop_by_hop {
-        passed.remove(name);
-    }
-    passed
+    ]
 }
 
-fn is_ours(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    hop_by_hop().contains(name)
+}
+
+/// Whether only we may write a field of this name.
+pub(crate) fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
     if name.contains('_') {
         return OURS.contains(&name.replace('_', "-").as_str());

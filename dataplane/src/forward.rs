@@ -1,210 +1,344 @@
 //! Ordinary HTTP on a rule with `nonUpgrade: Forward`: one request, streamed both ways by hyper.
 //!
-//! In: a request that asks for no WebSocket and the endpoint that takes it. Out: the backend's answer, or a [`Reject`]. One fresh
-//! upstream connection a request; neither body is ever held whole. A client that goes away ends the upstream request (one that had
-//! sent more behind it at the latest after `timeouts.read`: nobody reads on to see it go), and a backend that breaks off never looks
-//! complete.
+//! In: a request that asks for no WebSocket and the endpoint that takes it. Out: the backend's answer, or a [`Reject`]. Neither body is
+//! ever held whole. The upstream connection comes from the pool or is made, and goes back only when both messages ended cleanly on it;
+//! everything else closes it. A request is sent a second time only when that cannot be noticed: nothing of it was sent, or it is
+//! idempotent, has no body, and a connection that had been idle ended without a byte. A client that goes away ends the upstream request
+//! (one that had sent more behind it at the latest after `timeouts.read`: nobody reads on to see it go), and a backend that breaks off
+//! never looks complete.
+//!
+//! Interim answers end here: a 100 starts the upload, and 103 is dropped, since hyper's server cannot send it.
 
-use std::error::Error;
-use std::future::pending;
+mod body;
+mod connection;
+mod trailers;
+mod upload;
+
+use std::error::Error as _;
+use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{EXPECT, HeaderMap};
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::header::{CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Empty, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use route_table::Timeouts;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
+use self::body::BodyError;
+pub(crate) use self::body::{Body, empty, full, sent_before_failure, within};
+pub(crate) use self::connection::Connection;
+use self::connection::Unanswered;
+use self::upload::Upload;
 use crate::balance::Place;
 use crate::config::Limits;
-use crate::fields;
+use crate::fields::{self, TransferCoding};
+use crate::metrics::Metrics;
+use crate::pool::{Home, Key, Pool};
 use crate::proxy_protocol::Preface;
 use crate::reject::Reject;
 use crate::send_limit::SendLimit;
 use crate::upstream;
 
-pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
+/// How long a connection has after the last byte of an answer to be clean: hyper needs one turn for that.
+const SETTLE: Duration = Duration::from_secs(1);
 
-/// The body of every answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-pub(crate) fn full(text: impl Into<Bytes>) -> Body {
-    Full::new(text.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
-pub(crate) fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
-
-/// A body that fails when it gives nothing for `limit`; zero is no limit.
-pub(crate) fn within(body: Body, limit: Duration) -> Body {
-    if limit.is_zero() {
-        return body;
-    }
-    Within {
-        body,
-        limit,
-        timer: Box::pin(sleep(limit)),
-    }
-    .boxed_unsync()
-}
-
-/// An answer's body whose failure is told one turn late: when a body fails, hyper drops what it has not sent yet, and the client of a
-/// backend that answers and breaks off at once would get a bare end instead of the status and the part that came. The one turn is
-/// enough while the client's socket takes what is written; a client that reads slowly may still lose what hyper buffers for it
-/// (`Limits::head_bytes`) before the cut.
-pub(crate) fn sent_before_failure(body: Body) -> Body {
-    let failure = None;
-    SentBeforeFailure { body, failure }.boxed_unsync()
+/// What forwarding needs of the process.
+pub(crate) struct Upstreams<'a> {
+    pub(crate) pool: &'a Pool<Connection>,
+    pub(crate) limits: &'a Limits,
+    pub(crate) tasks: &'a TaskTracker,
+    pub(crate) metrics: &'a Metrics,
 }
 
 /// Forwards one request; `fields` are those for the backend.
 pub(crate) async fn forward(
     request: Request<Incoming>,
-    mut fields: HeaderMap,
+    fields: HeaderMap,
     place: Place,
     preface: Option<Preface>,
     timeouts: Timeouts,
-    limits: &Limits,
-    tasks: &TaskTracker,
+    upstreams: Upstreams<'_>,
 ) -> Result<Response<Body>, Reject> {
-    // hyper has told the client to go on by itself; the backend would only say it a second time.
-    fields.remove(EXPECT);
-    let deadline = Instant::now() + timeouts.connect;
-    let tcp = upstream::open(
-        place.address(),
-        preface.as_ref(),
-        timeouts.connect,
-        deadline,
-    )
-    .await?;
-    let io = TokioIo::new(SendLimit::new(tcp, timeouts.send));
-    let mut client = http1::Builder::new();
-    client
-        .max_buf_size(limits.head_bytes)
-        .max_headers(limits.head_fields)
-        .title_case_headers(true);
-    let (mut sender, connection) = client.handshake(io).await.map_err(reject)?;
-    // It ends with the answer's body, or when the request is dropped because the client went away.
-    tasks.spawn(async move {
-        let _place = place;
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "backend's connection ended badly");
-        }
-    });
-    let progress = Arc::new(Mutex::new(Instant::now()));
-    let request = rewrite(request, fields, timeouts.read, progress.clone())?;
-    let answering = sender.send_request(request);
-    let answer = tokio::select! {
-        answer = answering => answer.map_err(reject)?,
-        () = silence(&progress, timeouts.read) => return Err(Reject::AnswerTimeout),
+    let (mut request, upload) = rewrite(request, fields, upstreams.limits)?;
+    upload.listen(&mut request);
+    let way = Way {
+        key: Key {
+            address: place.address(),
+        },
+        preface,
+        upload: &upload,
+        timeouts,
+        upstreams,
     };
+    let (answer, connection) = way.ask(request).await?;
+    upload.answered();
     let (mut head, body) = answer.into_parts();
-    let coded = fields::transfer_coding(&head.headers);
-    if head.status == StatusCode::SWITCHING_PROTOCOLS || coded.is_none() {
+    let coding = fields::transfer_coding(&head.headers);
+    // HTTP/1.0 knows no chunks (RFC 9112 §6.1).
+    let chunked_1_0 = head.version == Version::HTTP_10 && coding == Some(TransferCoding::Chunked);
+    if head.status == StatusCode::SWITCHING_PROTOCOLS || coding.is_none() || chunked_1_0 {
         return Err(Reject::BadAnswer);
     }
+    let keep = keep_for(&head.headers, head.version, way.upstreams.limits);
+    let announced = trailers::announced(&head.headers);
     head.headers = fields::to_client(&head.headers);
+    trailers::announce(announced, &mut head.headers);
     head.version = Version::HTTP_11;
-    let body = within(body.map_err(Into::into).boxed_unsync(), timeouts.read);
+    let mut passing = Passing {
+        body,
+        lent: Some(Lent {
+            connection,
+            keep,
+            upload: upload.clone(),
+            pool: way.upstreams.pool.clone(),
+            tasks: way.upstreams.tasks.clone(),
+            _place: place,
+        }),
+    };
+    if http_body::Body::is_end_stream(&passing.body) {
+        passing.give_back();
+    }
+    let body = within(passing.boxed_unsync(), timeouts.read);
     Ok(Response::from_parts(head, sent_before_failure(body)))
 }
 
 /// The request as the backend gets it: origin-form, HTTP/1.1, our fields.
 fn rewrite(
     request: Request<Incoming>,
-    fields: HeaderMap,
-    read: Duration,
-    progress: Arc<Mutex<Instant>>,
-) -> Result<Request<Body>, Reject> {
+    mut fields: HeaderMap,
+    limits: &Limits,
+) -> Result<(Request<Body>, Upload), Reject> {
     let (head, body) = request.into_parts();
     let target = head.uri.path_and_query().cloned().ok_or(Reject::Target)?;
-    let body = within(body.map_err(Into::into).boxed_unsync(), read);
-    let mut rewritten = Request::new(Noted { body, progress }.boxed_unsync());
+    let body: Body = body.map_err(Into::into).boxed_unsync();
+    let has_body = !http_body::Body::is_end_stream(&body);
+    // hyper would leave out a GET's body of unknown length.
+    if has_body && !fields.contains_key(CONTENT_LENGTH) {
+        fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    trailers::pass_on(&head.headers, &mut fields);
+    // It means nothing from HTTP/1.0 (RFC 9110 §10.1.1), or without a body.
+    let expects = if has_body && head.version == Version::HTTP_11 {
+        let expected = fields.get(EXPECT);
+        expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    } else {
+        fields.remove(EXPECT);
+        false
+    };
+    let body = within(body, limits.request_body);
+    let (upload, body) = Upload::watch(body, expects.then_some(limits.expect));
+    let mut rewritten = Request::new(body);
     *rewritten.method_mut() = head.method;
     *rewritten.uri_mut() = Uri::from(target);
     *rewritten.headers_mut() = fields;
-    Ok(rewritten)
+    Ok((rewritten, upload))
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it stands in map_err, which gives the error away"
-)]
-fn reject(error: hyper::Error) -> Reject {
-    tracing::debug!(%error, "backend gave no answer");
-    if error.is_parse() {
-        Reject::BadAnswer
-    } else {
-        Reject::Unreachable
+/// One request's way to its endpoint.
+struct Way<'a> {
+    key: Key,
+    /// Says who this client is, so that the connection is nobody else's.
+    preface: Option<Preface>,
+    upload: &'a Upload,
+    timeouts: Timeouts,
+    upstreams: Upstreams<'a>,
+}
+
+/// A connection in use, and its way back if it has one.
+struct InUse {
+    connection: Connection,
+    home: Option<Home>,
+}
+
+impl Way<'_> {
+    /// Sends the request over an idle connection or a fresh one, and over a fresh one if an idle one turns out to be dead.
+    async fn ask(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, InUse), Reject> {
+        let Upstreams { pool, metrics, .. } = self.upstreams;
+        let mut kind = "fresh";
+        let idle = match self.preface {
+            Some(_) => None,
+            None => pool.take(&self.key),
+        };
+        if let Some((connection, home)) = idle {
+            let copy = repeatable(&request, self.upload);
+            let mut in_use = InUse {
+                connection,
+                home: Some(home),
+            };
+            match self.send(&mut in_use, request).await? {
+                Ok(answer) => {
+                    metrics.upstream_request("reused");
+                    return Ok((answer, in_use));
+                }
+                Err(failed) => {
+                    let copy = copy.filter(|_| failed.ended_silently);
+                    let Some(again) = failed.unsent.map(|unsent| *unsent).or(copy) else {
+                        return Err(self.reject(&failed.error));
+                    };
+                    tracing::debug!(error = %failed.error, "idle connection was dead; asking once more");
+                    request = again;
+                    kind = "retried";
+                }
+            }
+        }
+        let mut in_use = self.connect().await?;
+        let sent = self.send(&mut in_use, request).await?;
+        let answer = sent.map_err(|failed| self.reject(&failed.error))?;
+        metrics.upstream_request(kind);
+        Ok((answer, in_use))
+    }
+
+    async fn connect(&self) -> Result<InUse, Reject> {
+        let Upstreams {
+            pool,
+            limits,
+            tasks,
+            ..
+        } = self.upstreams;
+        let home = match self.preface {
+            Some(_) => None,
+            None => pool.home(self.key.clone()),
+        };
+        let connect = self.timeouts.connect;
+        let deadline = Instant::now() + connect;
+        let tcp =
+            upstream::open(self.key.address, self.preface.as_ref(), connect, deadline).await?;
+        let (stream, send) = SendLimit::adjustable(tcp, self.timeouts.send);
+        let connection = Connection::new(stream, send, limits, tasks).await;
+        let connection = connection.map_err(|error| self.reject(&error))?;
+        Ok(InUse { connection, home })
+    }
+
+    async fn send(
+        &self,
+        in_use: &mut InUse,
+        request: Request<Body>,
+    ) -> Result<Result<Response<Incoming>, Unanswered>, Reject> {
+        self.upload.begin();
+        let asking = in_use.connection.ask(request, self.timeouts.send);
+        tokio::select! {
+            answer = asking => Ok(answer),
+            () = self.upload.silence(self.timeouts.read) => Err(Reject::AnswerTimeout),
+        }
+    }
+
+    fn reject(&self, error: &hyper::Error) -> Reject {
+        tracing::debug!(%error, "backend gave no answer");
+        if self.upload.client_was_silent() {
+            Reject::BodyTimeout
+        } else if error.is_parse() {
+            Reject::BadAnswer
+        } else if is_timeout(error) {
+            Reject::AnswerTimeout
+        } else {
+            Reject::Unreachable
+        }
     }
 }
 
-/// Returns once nothing of the request was taken for `limit`: an upload that makes progress is no silence of the backend. Zero is
-/// no limit.
-async fn silence(progress: &Mutex<Instant>, limit: Duration) {
-    if limit.is_zero() {
-        return pending().await;
+/// Whether a write to the backend waited for too long.
+fn is_timeout(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::TimedOut;
+        }
+        cause = error.source();
     }
-    loop {
-        let due = *progress.lock().unwrap_or_else(PoisonError::into_inner) + limit;
-        if due <= Instant::now() {
+    false
+}
+
+/// A copy of a request that may be sent twice (RFC 9110 §9.2.2): idempotent, and without a body.
+fn repeatable(request: &Request<Body>, upload: &Upload) -> Option<Request<Body>> {
+    let idempotent = [
+        Method::GET,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::PUT,
+        Method::DELETE,
+    ];
+    if !upload.is_complete() || !idempotent.contains(request.method()) {
+        return None;
+    }
+    let mut copy = Request::new(empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    Some(copy)
+}
+
+/// How long the connection may wait after this answer: less than the backend says that it waits itself (`Keep-Alive: timeout=5`, which
+/// Node and Apache send), by a second for the way there. HTTP/1.0 has no persistence that is worth the doubt.
+fn keep_for(headers: &HeaderMap, version: Version, limits: &Limits) -> Duration {
+    if version != Version::HTTP_11 {
+        return Duration::ZERO;
+    }
+    let said = headers.get(KEEP_ALIVE).and_then(|value| {
+        let parameters = value.to_str().ok()?.split(',');
+        let timeout = parameters
+            .filter_map(|parameter| parameter.trim().split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"));
+        timeout?.1.trim().trim_matches('"').parse().ok()
+    });
+    let said = said.map(|seconds: u64| Duration::from_secs(seconds.saturating_sub(1)));
+    said.map_or(limits.upstream_idle, |said| said.min(limits.upstream_idle))
+}
+
+/// A connection while an answer passes, and what is held with it.
+struct Lent {
+    connection: InUse,
+    keep: Duration,
+    upload: Upload,
+    pool: Pool<Connection>,
+    tasks: TaskTracker,
+    /// The endpoint's load is a request, not a connection.
+    _place: Place,
+}
+
+impl Lent {
+    /// The answer is complete: the connection goes back once it is clean, if the request is complete too.
+    fn give_back(self) {
+        let InUse {
+            mut connection,
+            home,
+        } = self.connection;
+        let Some(home) = home.filter(|_| self.upload.is_complete()) else {
             return;
+        };
+        let (pool, keep) = (self.pool, self.keep);
+        self.tasks.spawn(async move {
+            if timeout(SETTLE, connection.settled()).await == Ok(true) {
+                pool.put(connection, home, keep);
+            }
+        });
+    }
+}
+
+/// An answer's body on its way to the client. Dropped before its end, it closes the connection.
+struct Passing {
+    body: Incoming,
+    lent: Option<Lent>,
+}
+
+impl Passing {
+    fn give_back(&mut self) {
+        if let Some(lent) = self.lent.take() {
+            lent.give_back();
         }
-        sleep_until(due).await;
     }
 }
 
-/// A request's body that notes when the last of it was taken.
-struct Noted {
-    body: Body,
-    progress: Arc<Mutex<Instant>>,
-}
-
-impl http_body::Body for Noted {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if frame.is_ready() {
-            *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// See [`within`].
-struct Within {
-    body: Body,
-    limit: Duration,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl http_body::Body for Within {
+impl http_body::Body for Passing {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -213,15 +347,20 @@ impl http_body::Body for Within {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            let next = Instant::now() + this.limit;
-            this.timer.as_mut().reset(next);
-            return Poll::Ready(frame);
+        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(context));
+        let ended = match &frame {
+            None => true,
+            // Nobody asks on behind trailers.
+            Some(Ok(frame)) => frame.is_trailers() || this.body.is_end_stream(),
+            Some(Err(_)) => {
+                this.lent = None;
+                false
+            }
+        };
+        if ended {
+            this.give_back();
         }
-        this.timer
-            .as_mut()
-            .poll(context)
-            .map(|()| Some(Err("nothing came for the whole read timeout".into())))
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -233,39 +372,5 @@ impl http_body::Body for Within {
     }
 }
 
-/// See [`sent_before_failure`].
-struct SentBeforeFailure {
-    body: Body,
-    failure: Option<BodyError>,
-}
-
-impl http_body::Body for SentBeforeFailure {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(failure) = self.failure.take() {
-            return Poll::Ready(Some(Err(failure)));
-        }
-        match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(Some(Err(failure))) => {
-                self.failure = Some(failure);
-                // hyper flushes when there is nothing to write, and then asks again.
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
-            frame => frame,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.failure.is_none() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
+#[cfg(test)]
+mod tests;

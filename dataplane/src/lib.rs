@@ -23,6 +23,7 @@ mod matching;
 mod metrics;
 mod origin;
 mod plain;
+mod pool;
 mod proxy_protocol;
 pub mod receive;
 mod reject;

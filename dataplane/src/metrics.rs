@@ -19,7 +19,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     open_sockets: Gauge,
     handshakes: Labelled,
-    requests: Labelled,
+    ordinary: OrdinaryHttp,
     tls_handshakes: Labelled,
     proxy_headers: Labelled,
     relays_ended: Labelled,
@@ -39,7 +39,7 @@ impl Metrics {
             registry: Registry::with_prefix("ws_ingress"),
             open_sockets: Gauge::default(),
             handshakes: Labelled::default(),
-            requests: Labelled::default(),
+            ordinary: OrdinaryHttp::default(),
             tls_handshakes: Labelled::default(),
             proxy_headers: Labelled::default(),
             relays_ended: Labelled::default(),
@@ -56,7 +56,7 @@ impl Metrics {
             registry,
             open_sockets,
             handshakes,
-            requests,
+            ordinary,
             tls_handshakes,
             proxy_headers,
             relays_ended,
@@ -79,11 +79,7 @@ impl Metrics {
             "Requests for a WebSocket by outcome",
             handshakes.clone(),
         );
-        registry.register(
-            "requests",
-            "Requests of ordinary HTTP by outcome",
-            requests.clone(),
-        );
+        ordinary.register(registry);
         registry.register(
             "tls_handshakes",
             "TLS handshakes by outcome",
@@ -159,7 +155,24 @@ impl Metrics {
 
     /// An ordinary request ended in `outcome`.
     pub(crate) fn request(&self, outcome: &'static str) {
-        self.requests.get_or_create(&[("outcome", outcome)]).inc();
+        self.ordinary
+            .requests
+            .get_or_create(&[("outcome", outcome)])
+            .inc();
+    }
+
+    /// An ordinary request was answered over an upstream connection of this kind.
+    pub(crate) fn upstream_request(&self, connection: &'static str) {
+        self.ordinary
+            .upstream_requests
+            .get_or_create(&[("connection", connection)])
+            .inc();
+    }
+
+    pub(crate) fn set_upstream_idle(&self, idle: usize) {
+        self.ordinary
+            .upstream_idle
+            .set(i64::try_from(idle).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn tls_handshake(&self, outcome: &'static str) {
@@ -212,5 +225,33 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// What is forwarded and not relayed.
+#[derive(Debug, Default)]
+struct OrdinaryHttp {
+    requests: Labelled,
+    upstream_requests: Labelled,
+    upstream_idle: Gauge,
+}
+
+impl OrdinaryHttp {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "requests",
+            "Requests of ordinary HTTP by outcome",
+            self.requests.clone(),
+        );
+        registry.register(
+            "upstream_requests",
+            "Answered requests of ordinary HTTP by upstream connection: fresh, reused, or retried on a fresh one",
+            self.upstream_requests.clone(),
+        );
+        registry.register(
+            "upstream_idle_connections",
+            "Upstream connections that wait for their next request",
+            self.upstream_idle.clone(),
+        );
     }
 }

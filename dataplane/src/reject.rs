@@ -31,6 +31,8 @@ pub(crate) enum Reject {
     TargetTooLong,
     /// More than the limit of the request head (RFC 6585 §5).
     HeadTooLarge,
+    /// The client paused for too long within its body (RFC 9110 §15.5.9).
+    BodyTimeout,
     /// TLS was made for another hostname (RFC 9110 §15.5.20).
     Misdirected,
     NoHost,
@@ -96,6 +98,7 @@ impl Reject {
             Self::TlsRequired | Self::Origin | Self::NoOrigin => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Version | Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
@@ -114,6 +117,7 @@ impl Reject {
             Self::TransferCoding => "bad_transfer_coding",
             Self::TargetTooLong => "target_too_long",
             Self::HeadTooLarge => "head_too_large",
+            Self::BodyTimeout => "body_timeout",
             Self::Misdirected => "misdirected",
             Self::NoHost => "no_host",
             Self::TlsRequired => "tls_required",
@@ -154,6 +158,7 @@ impl Reject {
             }
             Self::TargetTooLong => "The request target is too long.",
             Self::HeadTooLarge => "The request line and the header fields together are too long.",
+            Self::BodyTimeout => "The body paused for too long; send it again.",
             Self::Misdirected => {
                 "The Host field names another host than the TLS handshake did; open a connection for that host."
             }
@@ -226,6 +231,7 @@ impl Reject {
             | Self::TransferCoding
             | Self::TargetTooLong
             | Self::HeadTooLarge
+            | Self::BodyTimeout
             | Self::Misdirected
             | Self::NoHost
             | Self::TlsRequired

@@ -113,16 +113,15 @@ impl Connection {
         drop(table);
         let request = Request::from_parts(head, body);
         let shared = &self.shared;
-        let mut response = forward::forward(
-            request,
-            fields,
-            place,
-            preface,
-            timeouts,
-            &shared.config.limits,
-            &shared.tasks,
-        )
-        .await?;
+        self.send.set(timeouts.send);
+        let upstreams = forward::Upstreams {
+            pool: &shared.pool,
+            limits: &shared.config.limits,
+            tasks: &shared.tasks,
+            metrics: &shared.metrics,
+        };
+        let mut response =
+            forward::forward(request, fields, place, preface, timeouts, upstreams).await?;
         filters::to_client(&mut response, &filters);
         Ok(("forwarded", response))
     }
@@ -162,6 +161,7 @@ impl Connection {
         }
         drop(table);
 
+        self.send.set(timeouts.send);
         let deadline = started + timeouts.handshake;
         let preface = caller.preface(&place);
         let (address, connect) = (place.address(), timeouts.connect);

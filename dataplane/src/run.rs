@@ -15,9 +15,11 @@ use tokio_util::task::TaskTracker;
 use crate::balance::Loads;
 use crate::config::Config;
 use crate::drain::{Drained, Relays};
+use crate::forward;
 use crate::listener::{self, BindError, Bound, Side};
 use crate::local_http;
 use crate::metrics::Metrics;
+use crate::pool::Pool;
 use crate::receive::Link;
 use crate::request_id::RequestIds;
 use crate::status::Status;
@@ -58,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) loads: Loads,
     pub(crate) relays: Relays,
     pub(crate) request_ids: RequestIds,
+    pub(crate) pool: Pool<forward::Connection>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when accepting stops.
@@ -139,6 +142,7 @@ impl Dataplane {
             loads: Loads::default(),
             relays: Relays::new(metrics.clone()),
             request_ids: RequestIds::default(),
+            pool: Pool::new(&config.limits, metrics.clone()),
             metrics,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -153,6 +157,7 @@ impl Dataplane {
             shared.config.limits.status_connections,
             move |request| answering.answer(request),
         ));
+        background.spawn(shared.pool.clone().sweep());
         let accepting = [(https, Side::Tls), (http, Side::Plain)];
         for (bound, side) in accepting {
             background.spawn(listener::accept(
@@ -165,7 +170,7 @@ impl Dataplane {
         tokio::select! {
             // A sender that is gone can ask for nothing more: the process is ending.
             _ = stop.wait_for(|stop| *stop >= Stop::Drain) => {}
-            () = follow_tables(table, state.clone()) => return Err(RunError::TableSource),
+            () = follow_tables(table, state.clone(), shared.pool.clone()) => return Err(RunError::TableSource),
         }
         let drained = drain(&shared, &state, &mut stop).await;
         serving_status.abort();
@@ -173,11 +178,18 @@ impl Dataplane {
     }
 }
 
-/// Shows each new table in metrics and readiness; returns when there will be no more.
-async fn follow_tables(mut table: watch::Receiver<Arc<RouteTable>>, status: Arc<Status>) {
+/// Shows each new table in metrics and readiness, and closes what waits for endpoints that left; returns when there will be no more.
+async fn follow_tables(
+    mut table: watch::Receiver<Arc<RouteTable>>,
+    status: Arc<Status>,
+    pool: Pool<forward::Connection>,
+) {
     table.mark_changed();
     while table.changed().await.is_ok() {
-        let generation = table.borrow_and_update().generation();
+        let current = table.borrow_and_update().clone();
+        let generation = current.generation();
+        pool.follow(current.backends().flat_map(|(_, backend)| backend.ready()));
+        drop(current);
         if generation > 0 {
             status.table_swapped(generation);
             tracing::debug!(generation, "serving a new route table");
@@ -193,6 +205,7 @@ async fn drain(shared: &Shared, status: &Status, stop: &mut watch::Receiver<Stop
     let in_order = async {
         sleep(delay).await;
         shared.stopping.cancel();
+        shared.pool.close();
         let deadline = Instant::now() + window;
         let closing = async {
             shared.relays.close_all(window).await;

@@ -5,6 +5,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,25 +18,58 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Debug)]
 pub(crate) struct SendLimit {
     tcp: TcpStream,
-    limit: Option<Duration>,
+    limit: Limit,
     stalled: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+enum Limit {
+    /// Zero is none.
+    Fixed(Duration),
+    Shared(SendTime),
+}
+
+/// A limit that can be changed while hyper owns the stream: requests of several rules share a connection, and each rule has its own.
+#[derive(Debug, Clone)]
+pub(crate) struct SendTime(Arc<AtomicU64>);
+
+impl SendTime {
+    /// Changes the limit for the next write that has to wait; zero is none.
+    pub(crate) fn set(&self, limit: Duration) {
+        let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(milliseconds, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
 }
 
 impl SendLimit {
     /// Limits the writes of `tcp`; a zero `limit` is none.
     pub(crate) fn new(tcp: TcpStream, limit: Duration) -> Self {
-        let mut stream = Self {
+        Self {
             tcp,
-            limit: None,
+            limit: Limit::Fixed(limit),
             stalled: None,
-        };
-        stream.set(limit);
-        stream
+        }
     }
 
-    /// Changes the limit for writes from now on; zero is none.
+    /// The same with a limit that can be changed from elsewhere.
+    pub(crate) fn adjustable(tcp: TcpStream, limit: Duration) -> (Self, SendTime) {
+        let time = SendTime(Arc::default());
+        time.set(limit);
+        let stream = Self {
+            tcp,
+            limit: Limit::Shared(time.clone()),
+            stalled: None,
+        };
+        (stream, time)
+    }
+
+    /// Changes the limit for writes from now on; zero is none. It can then no longer be changed from elsewhere.
     pub(crate) fn set(&mut self, limit: Duration) {
-        self.limit = Some(limit).filter(|limit| !limit.is_zero());
+        self.limit = Limit::Fixed(limit);
         self.stalled = None;
     }
 
@@ -52,9 +87,13 @@ impl SendLimit {
             self.stalled = None;
             return written;
         }
-        let Some(limit) = self.limit else {
-            return Poll::Pending;
+        let limit = match &self.limit {
+            Limit::Fixed(limit) => *limit,
+            Limit::Shared(time) => time.now(),
         };
+        if limit.is_zero() {
+            return Poll::Pending;
+        }
         let timer = self
             .stalled
             .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));

@@ -116,6 +116,22 @@ impl Gateway {
         &self.process.stderr
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits until so many upstream connections wait for their next request.
+    pub async fn idle_upstreams(&self, count: u64) {
+        let what = format!("{count} idle upstream connections");
+        wait::until(&what, async || {
+            let metrics = self.try_metrics().await?;
+            let idle = metrics.sum("ws_ingress_upstream_idle_connections", &[]);
+            (idle == count).then_some(())
+        })
+        .await;
+    }
+
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }

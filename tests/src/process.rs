@@ -175,6 +175,17 @@ pub fn proportional_bytes(process: u32) -> u64 {
     kilobytes.expect("a line Pss") * 1024
 }
 
+/// The most memory that a process has had resident so far (`VmHWM`), in bytes.
+pub fn peak_bytes(process: u32) -> u64 {
+    let path = format!("/proc/{process}/status");
+    let text = std::fs::read_to_string(&path).expect("the state of a child");
+    let kilobytes = text.lines().find_map(|line| {
+        let value = line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?;
+        value.parse::<u64>().ok()
+    });
+    kilobytes.expect("a line VmHWM") * 1024
+}
+
 /// What a command that ended by itself came to.
 #[derive(Debug)]
 pub struct Output {

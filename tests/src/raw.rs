@@ -237,6 +237,18 @@ impl Connection {
         Ok(self.buffer.drain(..count).collect())
     }
 
+    /// The next bytes, up to and with `end`.
+    pub async fn through(&mut self, end: &str) -> io::Result<String> {
+        loop {
+            let mut windows = self.buffer.windows(end.len());
+            if let Some(at) = windows.position(|part| part == end.as_bytes()) {
+                let bytes = self.exactly(at + end.len()).await?;
+                return Ok(String::from_utf8_lossy(&bytes).into_owned());
+            }
+            self.must_fill().await?;
+        }
+    }
+
     /// Whether nothing arrives and nothing ends for `time`. That nothing comes can only be watched for a while.
     pub async fn quiet_for(&mut self, time: Duration) -> bool {
         self.buffer.is_empty() && timeout(time, self.fill()).await.is_err()

@@ -196,7 +196,7 @@ async fn broken_off(kind: &str, rest: &str, how: Leaves) -> Option<String> {
     None
 }
 
-/// So few files that a leak of one connection a handshake would soon be felt: (200 - 128) / 2 = 36 connections.
+/// So few files that a leak of one connection a handshake would soon be felt: (200 - 128 - 8) / 2 = 32 connections.
 const FEW_FILES: u32 = 200;
 const MORE_THAN_ALLOWED: usize = 40;
 

@@ -2,28 +2,55 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use route_table::{
-    HostPattern, HostTls, NonUpgrade, OriginPolicy, PathMatch, Resources, Route, RouteHostname,
-    RouteKey, RouteTable, Rule, Timeouts,
+    Backend, BackendKey, Endpoint, EndpointState, HostPattern, HostTls, NonUpgrade, OriginPolicy,
+    PathMatch, Resources, Route, RouteHostname, RouteKey, RouteTable, Rule, Timeouts,
+    WeightedBackend,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
-use crate::{Config, Dataplane, Limits, Stop};
+use crate::{Addresses, Config, Dataplane, Limits, Stop};
 
 const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: chat.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const ORDINARY: &str = "GET / HTTP/1.1\r\nHost: chat.example.com\r\n\r\n";
 
 /// One route for every path of its host on the plain listener, without any backend.
 fn table(closed: bool) -> Arc<RouteTable> {
+    table_with(closed, NonUpgrade::Reject, None)
+}
+
+fn table_with(
+    closed: bool,
+    non_upgrade: NonUpgrade,
+    backend: Option<SocketAddr>,
+) -> Arc<RouteTable> {
+    let backend_key = BackendKey {
+        namespace: "default".into(),
+        service: "chat".into(),
+        port: 80.try_into().unwrap(),
+    };
+    let endpoints = backend.map(|address| Endpoint {
+        address,
+        state: EndpointState::Ready,
+    });
+    let backend = Backend {
+        endpoints: endpoints.into_iter().collect(),
+    };
+    let backend_ref = WeightedBackend {
+        backend: backend_key.clone(),
+        weight: 1,
+        proxy_protocol: None,
+    };
     let second = Duration::from_secs(1);
     let rule = Rule {
         name: "0".into(),
         matches: vec![PathMatch::prefix("/").unwrap().into()],
-        non_upgrade: NonUpgrade::Reject,
+        non_upgrade,
         origins: OriginPolicy::default(),
         filters: Arc::default(),
-        backends: Vec::new(),
+        backends: vec![backend_ref],
         timeouts: Timeouts {
             connect: second,
             handshake: second,
@@ -46,6 +73,7 @@ fn table(closed: bool) -> Arc<RouteTable> {
     };
     let resources = Resources {
         routes: [(key, Arc::new(route))].into(),
+        backends: [(backend_key, Arc::new(backend))].into(),
         ..Resources::default()
     };
     let (table, rejected) = RouteTable::build(&resources, &RouteTable::empty());
@@ -76,14 +104,29 @@ fn config() -> Config {
     }
 }
 
-/// Serves the table, sends both kinds of requests, and returns the answers and the metrics after them.
-async fn serve_and_ask(table: Arc<RouteTable>) -> [String; 3] {
-    let config = config();
+/// Serves the table while a test asks.
+async fn serve<T>(
+    table: Arc<RouteTable>,
+    config: Config,
+    asking: impl AsyncFnOnce(Addresses) -> T,
+) -> T {
     let (_tables, receiver) = watch::channel(table);
     let dataplane = Dataplane::bind(config, receiver).unwrap();
     let addresses = dataplane.addresses();
     let (stop, stopped) = watch::channel(Stop::Serve);
     let asking = async {
+        let answers = asking(addresses).await;
+        stop.send_replace(Stop::Cut);
+        answers
+    };
+    let (answers, drained) = tokio::join!(asking, dataplane.run(stopped));
+    drained.unwrap();
+    answers
+}
+
+/// Serves the table, sends both kinds of requests, and returns the answers and the metrics after them.
+async fn serve_and_ask(table: Arc<RouteTable>) -> [String; 3] {
+    serve(table, config(), async |addresses| {
         let upgrade = ask(addresses.http, UPGRADE).await;
         let ordinary = ask(addresses.http, ORDINARY).await;
         let metrics = ask(
@@ -91,12 +134,9 @@ async fn serve_and_ask(table: Arc<RouteTable>) -> [String; 3] {
             "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         )
         .await;
-        stop.send_replace(Stop::Cut);
         [upgrade, ordinary, metrics]
-    };
-    let (answers, drained) = tokio::join!(asking, dataplane.run(stopped));
-    drained.unwrap();
-    answers
+    })
+    .await
 }
 
 #[tokio::test]
@@ -134,11 +174,7 @@ async fn borne(proxy_header_is_due: bool, tls: bool, parts: &[&str]) -> (Duratio
     if proxy_header_is_due {
         config.proxy_protocol_peers = vec!["127.0.0.0/8".parse().unwrap()];
     }
-    let (_tables, receiver) = watch::channel(table(false));
-    let dataplane = Dataplane::bind(config, receiver).unwrap();
-    let addresses = dataplane.addresses();
-    let (stop, stopped) = watch::channel(Stop::Serve);
-    let waiting = async {
+    serve(table(false), config, async |addresses| {
         let address = if tls { addresses.https } else { addresses.http };
         let mut stream = TcpStream::connect(address).await.unwrap();
         let began = Instant::now();
@@ -152,13 +188,9 @@ async fn borne(proxy_header_is_due: bool, tls: bool, parts: &[&str]) -> (Duratio
         let borne = began.elapsed();
         assert_eq!(answer, b"");
         let metrics = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-        let metrics = ask(addresses.status, metrics).await;
-        stop.send_replace(Stop::Cut);
-        (borne, metrics)
-    };
-    let (borne, drained) = tokio::join!(waiting, dataplane.run(stopped));
-    drained.unwrap();
-    borne
+        (borne, ask(addresses.status, metrics).await)
+    })
+    .await
 }
 
 /// The pauses between the parts are what is tested: no stage may give itself time anew.
@@ -182,4 +214,28 @@ async fn the_time_to_the_first_head_begins_at_accept_and_no_stage_resets_it() {
         let timed_out = metrics.contains("proxy_headers_total{outcome=\"timeout\"} 1");
         assert_eq!(timed_out, parts.contains(&"203."), "{parts:?}: {metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_pauses_within_its_body_gets_408_and_the_backend_no_whole_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = listener.local_addr().unwrap();
+    let mut config = config();
+    config.limits.request_body = Duration::from_millis(200);
+    let reading = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = String::new();
+        // A reset is an end too.
+        let _ = stream.read_to_string(&mut request).await;
+        request
+    };
+    let table = table_with(false, NonUpgrade::Forward, Some(backend));
+    let asking = serve(table, config, async |addresses: Addresses| {
+        let request = ORDINARY.replace("GET", "POST");
+        let request = request.replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n");
+        ask(addresses.http, &(request + "5\r\nhello\r\n")).await
+    });
+    let (answer, request) = tokio::join!(asking, reading);
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(request.ends_with("5\r\nhello\r\n"), "{request}");
 }
