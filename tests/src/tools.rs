@@ -20,7 +20,7 @@ const SCRIPT_LIMIT: Duration = Duration::from_mins(1);
 pub enum Tool {
     /// The Python environment with `websockets` and `playwright`.
     Python,
-    /// Node with the package `ws`.
+    /// Node with the packages `ws`, Socket.IO and SockJS.
     Node,
     /// `chromium-headless-shell`.
     Browser,
@@ -41,7 +41,10 @@ impl Tool {
         let tools = target_folder().join("tools");
         match self {
             Self::Python => file(tools.join("python/bin/python")),
-            Self::Node => on_path("node").filter(|_| tools.join("node/node_modules/ws").is_dir()),
+            Self::Node => on_path("node").filter(|_| {
+                let packages = tools.join("node/node_modules");
+                packages.join("ws").is_dir() && packages.join("sockjs-client").is_dir()
+            }),
             Self::Browser => on_path("chromium-headless-shell"),
             Self::Kubernetes => Some(tools.join("kubernetes"))
                 .filter(|folder| folder.join("kube-apiserver").is_file()),
