@@ -39,10 +39,13 @@ bench-lookup: ## From a request to its rule: nanoseconds by the number of routes
 test-tools: ## Install what the end-to-end tests run beside Rust (Python, Node, a browser, kubectl, kube-apiserver)
 	tests/tools/install
 
-crds: ## Write crds/websocketroutes.yaml, and the chart's copy of it, from the types
-	$(CARGO) run --quiet --package crds --bin crdgen > crds/websocketroutes.yaml.new
-	mv crds/websocketroutes.yaml.new crds/websocketroutes.yaml
-	cp crds/websocketroutes.yaml charts/ws-ingress/files/websocketroutes.yaml
+crds: ## Write crds/*.yaml, and the chart's copies, from the types
+	for kind in websocketroutes externalbackends; do \
+		touch crds/$$kind.yaml; \
+		$(CARGO) run --quiet --package crds --bin crdgen $$kind > crds/$$kind.yaml.new || exit 1; \
+		mv crds/$$kind.yaml.new crds/$$kind.yaml; \
+		cp crds/$$kind.yaml charts/ws-ingress/files/$$kind.yaml; \
+	done
 
 golden: ## Write the expected results in controller/testdata; review the diff
 	UPDATE_GOLDEN=1 $(CARGO) test --package controller --lib golden

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use crds::DurationString;
-use dataplane::args::{Listeners, Proxies};
+use dataplane::args::{Externals, Listeners, Proxies};
 
 /// An ingress for WebSockets.
 #[derive(Debug, Parser)]
@@ -45,6 +45,9 @@ pub struct Standalone {
 
     #[command(flatten)]
     pub proxies: Proxies,
+
+    #[command(flatten)]
+    pub externals: Externals,
 
     /// Address of /healthz, /readyz and /metrics; port 0 lets the system choose.
     #[arg(

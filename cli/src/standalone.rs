@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use controller::compile::{CompileConfig, LoopbackEndpoints, compile};
+use controller::compile::{CompileConfig, compile};
 use controller::debounce::{self, Debounce};
 use controller::publish::{Outcome, Publisher};
 use controller::store::{ObjectRef, Store, UnlistedSecrets};
 use dataplane::{Config, Dataplane, Drained, Limits, Signals, Stop};
 use jiff::Timestamp;
-use route_table::RouteTable;
+use route_table::{Loopback, RouteTable};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -35,6 +35,7 @@ pub async fn run(args: Standalone) -> anyhow::Result<()> {
     let Standalone {
         manifests,
         listeners,
+        externals,
         proxies,
         status_address,
         drain_delay,
@@ -57,6 +58,9 @@ pub async fn run(args: Standalone) -> anyhow::Result<()> {
         drain_timeout: drain_timeout.duration(),
         trusted_proxies: proxies.trusted_proxy_cidrs,
         proxy_protocol_peers: proxies.proxy_protocol_cidrs,
+        loopback: Loopback::Allow,
+        resolver: externals.resolver,
+        backend_ca_file: externals.backend_ca_file,
         limits: Limits::default(),
     };
     let dataplane = Dataplane::bind(config, receiver)?;
@@ -108,7 +112,7 @@ impl Compiler {
         Self {
             config: CompileConfig {
                 class,
-                loopback_endpoints: LoopbackEndpoints::Allow,
+                loopback_endpoints: Loopback::Allow,
                 denied_backends: Vec::new(),
                 own_services: Vec::new(),
             },

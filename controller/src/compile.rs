@@ -8,6 +8,7 @@ mod backends;
 mod certificates;
 mod claims;
 mod draft;
+mod externals;
 #[cfg(test)]
 mod golden;
 mod grants;
@@ -20,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use route_table::{Resources, RouteKey};
+use route_table::{Loopback, Resources, RouteKey};
 
 pub use status::{Condition, Finding, Reason, RouteStatus};
 
@@ -31,21 +32,12 @@ use crate::store::{ObjectKey, Snapshot};
 pub struct CompileConfig {
     /// Routes of another class are ignored.
     pub class: String,
-    pub loopback_endpoints: LoopbackEndpoints,
+    pub loopback_endpoints: Loopback,
     /// Ranges of addresses that no route may reach, besides those that none ever may.
     pub denied_backends: Vec<IpNet>,
     /// The Services of our own pods: no route may reach an address behind them. A route to the dataplane would go round for ever,
     /// and none may lead into the pages and the push of either.
     pub own_services: Vec<ObjectKey>,
-}
-
-/// What to do with an endpoint whose address is a loopback address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoopbackEndpoints {
-    /// A cluster: it would be the dataplane's own pod.
-    Refuse,
-    /// Standalone: it is a backend on the same machine.
-    Allow,
 }
 
 /// What the objects come to.
@@ -74,7 +66,8 @@ pub fn compile(snapshot: &Snapshot, config: &CompileConfig, now: Timestamp) -> C
     grants::enforce(snapshot, &mut drafts);
     claims::settle(&mut drafts);
     let certificates = certificates::resolve(snapshot, &mut drafts, now);
-    let backends = backends::resolve(snapshot, &mut drafts, config);
+    let (backends, off_limits) = backends::resolve(snapshot, &mut drafts, config);
+    let externals = externals::resolve(snapshot, &mut drafts, config, &off_limits);
     let routes = routes::finish(&drafts);
     let statuses = drafts
         .into_iter()
@@ -84,6 +77,7 @@ pub fn compile(snapshot: &Snapshot, config: &CompileConfig, now: Timestamp) -> C
         resources: Resources {
             routes,
             backends: backends.resources,
+            externals,
             certificates: certificates.resources,
         },
         statuses,

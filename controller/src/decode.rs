@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crds::{WebSocketRoute, WebSocketRouteStatus};
+use crds::{ExternalBackend, WebSocketRoute, WebSocketRouteStatus};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -56,6 +56,9 @@ pub(crate) fn decode(kind: Kind, object: DynamicObject) -> Item {
     let uid = metadata.uid.as_deref().unwrap_or_default().into();
     let content = match kind {
         Kind::WebSocketRoute => typed(object).map(route),
+        Kind::ExternalBackend => {
+            typed::<ExternalBackend>(object).map(|external| Content::Object(external.into()))
+        }
         Kind::Service => typed::<Service>(object).map(|service| Content::Object(service.into())),
         Kind::EndpointSlice => {
             typed::<EndpointSlice>(object).map(|slice| Content::Object(slice.into()))

@@ -200,7 +200,9 @@ impl Told {
 
 fn api_version(kind: Kind) -> String {
     match kind {
-        Kind::WebSocketRoute => format!("{}/{}", crds::GROUP, crds::VERSION),
+        Kind::WebSocketRoute | Kind::ExternalBackend => {
+            format!("{}/{}", crds::GROUP, crds::VERSION)
+        }
         Kind::Secret | Kind::Service => "v1".to_owned(),
         Kind::ReferenceGrant => crate::store::GRANT_API_VERSION.to_owned(),
         Kind::EndpointSlice => "discovery.k8s.io/v1".to_owned(),

@@ -184,7 +184,7 @@ impl Intake {
                 self.observed.gone(&reference.key());
                 taken.changed |= self.store.delete(reference);
             }
-            Kind::Service | Kind::EndpointSlice | Kind::ReferenceGrant => {
+            Kind::ExternalBackend | Kind::Service | Kind::EndpointSlice | Kind::ReferenceGrant => {
                 taken.changed |= self.store.delete(reference);
             }
             Kind::Secret => {

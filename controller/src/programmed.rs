@@ -194,7 +194,7 @@ fn parts(key: &RouteKey, route: &Route) -> BTreeSet<ResourceKey> {
     let mut parts = BTreeSet::from([ResourceKey::Route(key.clone())]);
     for rule in &route.rules {
         let backends = rule.backends.iter();
-        parts.extend(backends.map(|weighted| ResourceKey::Backend(weighted.backend.clone())));
+        parts.extend(backends.map(|weighted| weighted.backend.resource()));
     }
     for hostname in &route.hostnames {
         match &hostname.tls {

@@ -18,6 +18,7 @@ use anyhow::{Context as _, anyhow};
 use kube::api::DynamicObject;
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;
+use route_table::Loopback;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, ObjectName};
 use crate::ca::{Authority, CaNames, ServerTls};
-use crate::compile::{CompileConfig, LoopbackEndpoints, compile};
+use crate::compile::{CompileConfig, compile};
 use crate::compiler::{Compiler, QUEUE};
 use crate::decode::decode;
 use crate::delivery::Deliveries;
@@ -242,7 +243,7 @@ async fn start(args: Args) -> anyhow::Result<Running> {
     let mut running = Running::default();
     let config = CompileConfig {
         class,
-        loopback_endpoints: LoopbackEndpoints::Refuse,
+        loopback_endpoints: Loopback::Refuse,
         denied_backends: denied_backend_cidrs,
         own_services: own_services.iter().map(ObjectName::key).collect(),
     };

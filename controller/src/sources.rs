@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crds::WebSocketRoute;
+use crds::{ExternalBackend, WebSocketRoute};
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
@@ -32,6 +32,7 @@ pub(crate) fn sources(namespaces: &[String], own: &[ObjectName]) -> Vec<Source> 
     };
     let kinds = [
         Kind::WebSocketRoute,
+        Kind::ExternalBackend,
         Kind::Secret,
         Kind::Service,
         Kind::EndpointSlice,
@@ -58,6 +59,7 @@ pub(crate) fn listing(client: &Client, source: &Source) -> Listing {
     let whole = |resource: &ApiResource| Objects::Whole(scoped(client, namespace, resource));
     match source.kind {
         Kind::WebSocketRoute => Listing::all(whole(&ApiResource::erase::<WebSocketRoute>(&()))),
+        Kind::ExternalBackend => Listing::all(whole(&ApiResource::erase::<ExternalBackend>(&()))),
         Kind::Service => Listing::all(whole(&ApiResource::erase::<Service>(&()))),
         Kind::EndpointSlice => Listing::all(whole(&ApiResource::erase::<EndpointSlice>(&()))),
         Kind::ReferenceGrant => Listing::all(whole(&grants())),
@@ -122,7 +124,7 @@ mod tests {
             routes.map(ToString::to_string).collect::<Vec<_>>(),
             expected
         );
-        assert_eq!(sources.len(), expected.len() * 5);
+        assert_eq!(sources.len(), expected.len() * 6);
     }
 
     #[test]

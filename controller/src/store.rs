@@ -1,4 +1,4 @@
-//! What the cluster, or a set of files, holds of the five kinds that are compiled.
+//! What the cluster, or a set of files, holds of the six kinds that are compiled.
 //!
 //! In: [`Object`]s as they come and go, in any order. Out: whether that changed anything, and a [`Snapshot`], owned and
 //! immutable. Nothing is derived here, with two exceptions. What no compile reads (managedFields, resourceVersion, our own
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crds::{WebSocketRoute, WebSocketRouteStatus};
+use crds::{ExternalBackend, WebSocketRoute, WebSocketRouteStatus};
 use k8s_openapi::api::core::v1::{self, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -31,6 +31,7 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     WebSocketRoute,
+    ExternalBackend,
     Secret,
     Service,
     EndpointSlice,
@@ -56,6 +57,7 @@ pub struct ObjectKey {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
     WebSocketRoute(Arc<WebSocketRoute>),
+    ExternalBackend(Arc<ExternalBackend>),
     Secret(Arc<Secret>),
     Service(Arc<Service>),
     EndpointSlice(Arc<EndpointSlice>),
@@ -86,11 +88,12 @@ pub struct Store {
     relevant: Relevant,
 }
 
-/// All objects, as they were at one moment. A clone shares everything; it costs five reference counts.
+/// All objects, as they were at one moment. A clone shares everything; it costs six reference counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     unlisted: UnlistedSecrets,
     routes: Objects<Arc<WebSocketRoute>>,
+    externals: Objects<Arc<ExternalBackend>>,
     secrets: Objects<SecretState>,
     services: Objects<Arc<Service>>,
     slices: Objects<Arc<EndpointSlice>>,
@@ -105,6 +108,7 @@ impl Store {
         let objects = Snapshot {
             unlisted,
             routes: Arc::default(),
+            externals: Arc::default(),
             secrets: Arc::default(),
             services: Arc::default(),
             slices: Arc::default(),
@@ -127,6 +131,7 @@ impl Store {
         let key = object.reference().key();
         match object {
             Object::WebSocketRoute(route) => put(&mut self.objects.routes, key, route),
+            Object::ExternalBackend(external) => put(&mut self.objects.externals, key, external),
             Object::Secret(secret) => {
                 let state = SecretState::Present(secret);
                 put(&mut self.objects.secrets, key, state)
@@ -149,6 +154,7 @@ impl Store {
         let key = reference.key();
         match reference.kind {
             Kind::WebSocketRoute => take(&mut self.objects.routes, &key),
+            Kind::ExternalBackend => take(&mut self.objects.externals, &key),
             Kind::Service => take(&mut self.objects.services, &key) && self.relevant.service(&key),
             Kind::EndpointSlice => {
                 let held = &mut self.objects.slices;
@@ -179,6 +185,10 @@ impl Snapshot {
     /// All routes of all classes, by namespace and name.
     pub fn routes(&self) -> impl Iterator<Item = (&ObjectKey, &WebSocketRoute)> {
         self.routes.iter().map(|(key, route)| (key, &**route))
+    }
+
+    pub fn external(&self, key: &ObjectKey) -> Option<&ExternalBackend> {
+        self.externals.get(key).map(|external| &**external)
     }
 
     pub fn secret(&self, key: &ObjectKey) -> SecretState {
@@ -226,6 +236,7 @@ impl Object {
     pub fn reference(&self) -> ObjectRef {
         match self {
             Self::WebSocketRoute(route) => reference(Kind::WebSocketRoute, &route.metadata),
+            Self::ExternalBackend(external) => reference(Kind::ExternalBackend, &external.metadata),
             Self::Secret(secret) => ObjectRef {
                 kind: Kind::Secret,
                 namespace: secret.key.namespace.clone(),
@@ -260,6 +271,13 @@ impl From<WebSocketRoute> for Object {
             ..WebSocketRouteStatus::default()
         });
         Self::WebSocketRoute(Arc::new(route))
+    }
+}
+
+impl From<ExternalBackend> for Object {
+    fn from(mut external: ExternalBackend) -> Self {
+        external.metadata = identity(&external.metadata);
+        Self::ExternalBackend(Arc::new(external))
     }
 }
 
@@ -340,6 +358,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::WebSocketRoute => "WebSocketRoute",
+            Self::ExternalBackend => "ExternalBackend",
             Self::Secret => "Secret",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",

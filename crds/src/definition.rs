@@ -1,20 +1,23 @@
-//! The `CustomResourceDefinition`, made from the types.
+//! A `CustomResourceDefinition` for each kind, made from the types.
 //!
 //! In: what kube derives. Out: the same, in the form that we want to install: without `nullable`, which schemars writes for every
-//! `Option` and which would make `null` a value that the API server stores. The text is committed as `websocketroutes.yaml`.
+//! `Option` and which would make `null` a value that the API server stores. The texts are committed as `websocketroutes.yaml` and `externalbackends.yaml`.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
-use crate::WebSocketRoute;
+use crate::{ExternalBackend, WebSocketRoute};
 
-/// The definition of `WebSocketRoute` as it is installed.
+/// The definitions as they are installed.
 ///
 /// # Panics
 /// Never: it depends on constants only, and a test calls it.
-pub fn custom_resource_definition() -> CustomResourceDefinition {
-    let mut definition = WebSocketRoute::crd();
+pub fn custom_resource_definitions() -> [CustomResourceDefinition; 2] {
+    [WebSocketRoute::crd(), ExternalBackend::crd()].map(installable)
+}
+
+fn installable(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut definition.spec.versions {
         let Some(schema) = &mut version.schema else {
             continue;
@@ -26,15 +29,17 @@ pub fn custom_resource_definition() -> CustomResourceDefinition {
     definition
 }
 
-/// The text of `websocketroutes.yaml`.
+/// The text of `PLURAL.yaml`; nothing if there is no such kind.
 ///
 /// # Panics
 /// Never: it depends on constants only, and a test calls it.
-pub fn custom_resource_definition_yaml() -> String {
-    let definition = serde_json::to_value(custom_resource_definition())
-        .expect("a derived definition is plain JSON");
+pub fn custom_resource_definition_yaml(plural: &str) -> Option<String> {
+    let definition = custom_resource_definitions()
+        .into_iter()
+        .find(|definition| definition.spec.names.plural == plural)?;
+    let definition = serde_json::to_value(definition).expect("a derived definition is plain JSON");
     let text = serde_saphyr::to_string(&with_whole_numbers(definition));
-    text.expect("plain JSON can be written as YAML")
+    Some(text.expect("plain JSON can be written as YAML"))
 }
 
 /// Kubernetes keeps schema bounds as floats; a person reads `65535` better than `65535.0`.
@@ -83,12 +88,17 @@ pub(crate) fn validations(rules: &[(&str, &str)]) -> Value {
 mod tests {
     use super::*;
 
-    const COMMITTED: &str = include_str!("../websocketroutes.yaml");
+    const COMMITTED: [(&str, &str); 2] = [
+        ("websocketroutes", include_str!("../websocketroutes.yaml")),
+        ("externalbackends", include_str!("../externalbackends.yaml")),
+    ];
 
-    fn spec_and_status() -> [Value; 2] {
-        let definition = serde_json::to_value(custom_resource_definition()).unwrap();
+    /// The parts that are ours: the specs, and the status of a route.
+    fn parts() -> [Value; 3] {
+        let [route, external] = custom_resource_definitions()
+            .map(|definition| serde_json::to_value(definition).unwrap());
         let schema = "/spec/versions/0/schema/openAPIV3Schema/properties";
-        ["spec", "status"].map(|part| {
+        [(&route, "spec"), (&route, "status"), (&external, "spec")].map(|(definition, part)| {
             definition
                 .pointer(&format!("{schema}/{part}"))
                 .unwrap()
@@ -110,22 +120,27 @@ mod tests {
     }
 
     fn walk_all(mut visit: impl FnMut(&str, &Value)) {
-        for (name, schema) in ["spec", "status"].iter().zip(spec_and_status()) {
+        for (name, schema) in ["spec", "status", "external"].iter().zip(parts()) {
             walk(name, &schema, &mut visit);
         }
     }
 
     #[test]
     fn committed_definition_is_fresh() {
-        assert!(
-            custom_resource_definition_yaml() == COMMITTED,
-            "crds/websocketroutes.yaml is stale; run `make crds` and review the diff"
-        );
+        assert_eq!(COMMITTED.len(), custom_resource_definitions().len());
+        for (plural, committed) in COMMITTED {
+            assert!(
+                custom_resource_definition_yaml(plural).as_deref() == Some(committed),
+                "crds/{plural}.yaml is stale; run `make crds` and review the diff"
+            );
+        }
     }
 
     #[test]
     fn nothing_is_nullable() {
-        assert!(!COMMITTED.contains("nullable"));
+        for (plural, committed) in COMMITTED {
+            assert!(!committed.contains("nullable"), "{plural}");
+        }
     }
 
     #[test]
@@ -199,7 +214,7 @@ mod tests {
             }));
             serde_json::to_value(read.unwrap()).unwrap()
         });
-        let [spec, _] = spec_and_status();
+        let [spec, ..] = parts();
         let mut defaults = 0;
         walk("", &spec, &mut |path, schema| {
             let Some(default) = schema.get("default") else {
@@ -211,7 +226,7 @@ mod tests {
             assert!(written.any(|value| value == Some(default)), "{path}");
             defaults += 1;
         });
-        assert_eq!(defaults, 18);
+        assert_eq!(defaults, 20);
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::matching::{
     MAX_CONDITIONS, RouteHeaderMatch, RouteQueryParamMatch, subprotocols_schema,
 };
 use crate::schema::{
-    name_schema, namespace_schema, origins_schema, path_value_schema, service_schema,
+    backend_ref_rules, name_schema, namespace_schema, origins_schema, path_value_schema,
+    service_schema,
 };
 
 /// Most matches of one rule.
@@ -25,6 +26,8 @@ pub const MAX_MATCHES: usize = 64;
 pub const MAX_BACKEND_REFS: usize = 16;
 /// Most origins that one rule allows.
 pub const MAX_ALLOWED_ORIGINS: usize = 64;
+/// Longest group or kind of a reference (Gateway API `Group`, `Kind`).
+const MAX_KIND: usize = 253;
 /// Highest weight of one backend.
 pub const MAX_WEIGHT: i32 = 1_000_000;
 
@@ -75,7 +78,7 @@ pub struct RouteRule {
     )]
     pub filters: Vec<RouteFilter>,
 
-    /// Services that take new connections, by weight. One that cannot be resolved takes none; the others share. At least one, or
+    /// Services and ExternalBackends that take new connections, by weight. One that cannot be resolved takes none; the others share. At least one, or
     /// none beside a filter RequestRedirect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_BACKEND_REFS), extend("x-kubernetes-list-type" = "atomic"))]
@@ -147,23 +150,41 @@ pub enum NonUpgrade {
     Forward,
 }
 
-/// A Service port and its share of new connections.
+/// Kind of a backend of the core group, and the default.
+pub const SERVICE: &str = "Service";
+/// Kind of a backend of our own group.
+pub const EXTERNAL_BACKEND: &str = "ExternalBackend";
+
+/// A Service port or an ExternalBackend, and its share of new connections.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = backend_ref_rules()))]
 pub struct BackendRef {
-    /// Name of a Service.
+    /// API group of the backend: empty for a Service, ws-ingress.dev for an ExternalBackend. Default: empty.
+    #[serde(default)]
+    #[schemars(length(max = MAX_KIND))]
+    pub group: String,
+
+    /// Kind of the backend: Service, or ExternalBackend (with group ws-ingress.dev). Default: Service.
+    #[serde(default = "default_kind")]
+    #[schemars(length(min = 1, max = MAX_KIND))]
+    pub kind: String,
+
+    /// Name of the Service or ExternalBackend.
     #[schemars(schema_with = "service_schema")]
     pub name: String,
 
-    /// Namespace of the Service. Another one needs a ReferenceGrant there, from WebSocketRoutes of this namespace to Services.
-    /// Default: the route's namespace.
+    /// Namespace of the backend. Another one needs a ReferenceGrant there, from WebSocketRoutes of this namespace to Services
+    /// (or to ExternalBackends of group ws-ingress.dev). Default: the route's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "namespace_schema")]
     pub namespace: Option<String>,
 
-    /// Port number of the Service (not of its pods), TCP, from 1 to 65535.
+    /// Port number of the Service (not of its pods), TCP, from 1 to 65535. An ExternalBackend has its own port: leave it out there,
+    /// or say the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
-    pub port: i32,
+    pub port: Option<i32>,
 
     /// Share of new connections, in proportion to the sum of all weights in the rule, from 0 to 1000000; 0 takes none.
     /// Default: 1.
@@ -233,6 +254,10 @@ fn default_matches() -> Vec<RouteMatch> {
 
 fn default_allow_missing_origin() -> bool {
     true
+}
+
+fn default_kind() -> String {
+    SERVICE.to_owned()
 }
 
 fn default_weight() -> i32 {

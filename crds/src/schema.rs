@@ -49,6 +49,43 @@ pub(crate) fn hostnames_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// A DNS name that is looked up: no wildcard, no address.
+pub(crate) fn external_host_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_NAME,
+        "x-kubernetes-validations": validations(&[
+            (
+                &format!("self.matches('^{SUBDOMAIN}$')"),
+                "must be a DNS name in lower case such as inner.example.com, without a scheme, port or path; the port goes into the field of that name",
+            ),
+            (
+                "!self.matches('(^|\\.)[0-9]+$')",
+                "must not be an IP address; for addresses use a Service without a selector and an EndpointSlice",
+            ),
+            (
+                "self.split('.').all(label, size(label) < 64)",
+                "must have no label of more than 63 characters between its dots",
+            ),
+        ]),
+    })
+}
+
+/// Which kinds a backend may be of, and which need a port.
+pub(crate) fn backend_ref_rules() -> serde_json::Value {
+    json!([
+        {
+            "rule": "(self.group == '' && self.kind == 'Service') || (self.group == 'ws-ingress.dev' && self.kind == 'ExternalBackend')",
+            "message": "group and kind must be left out for a Service, or be ws-ingress.dev and ExternalBackend",
+        },
+        {
+            "rule": "self.kind != 'Service' || has(self.port)",
+            "message": "port must be given for a Service; write the number of one of its ports",
+        },
+    ])
+}
+
 /// A name in the form that Kubernetes objects have.
 pub(crate) fn name_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -73,7 +110,7 @@ pub(crate) fn namespace_schema(_: &mut SchemaGenerator) -> Schema {
 /// API server of either takes is taken.
 pub(crate) fn service_schema(_: &mut SchemaGenerator) -> Schema {
     label_schema(
-        "must be the name of a Service: lower case letters, digits and '-' only, a letter or digit at both ends; a namespace goes into the field of that name",
+        "must be the name of a Service or ExternalBackend: lower case letters, digits and '-' only, a letter or digit at both ends; a namespace goes into the field of that name",
     )
 }
 

@@ -99,6 +99,9 @@ fn describe(table: &RouteTable) -> String {
             let _ = writeln!(page, "    {} {:?}", endpoint.address, endpoint.state);
         }
     }
+    for (key, external) in table.externals() {
+        let _ = writeln!(page, "\nexternal backend {key}\n{external:#?}");
+    }
     for (key, certificate) in table.certificates() {
         let _ = writeln!(
             page,

@@ -41,6 +41,9 @@ pub struct Args {
     #[command(flatten)]
     pub proxies: Proxies,
 
+    #[command(flatten)]
+    pub externals: Externals,
+
     /// Address of /healthz, /readyz and /metrics, for the kubelet and Prometheus; port 0 lets the system choose.
     #[arg(
         long,
@@ -75,6 +78,21 @@ pub struct Args {
         default_value = "info"
     )]
     pub log: String,
+}
+
+/// How external backends are reached: the same in a cluster and in standalone.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Externals {
+    #[expect(clippy::doc_markdown, reason = "clap prints it as it is")]
+    /// The one name server that is asked for the addresses of ExternalBackends, for nodes whose own do not know them. Default: those of
+    /// /etc/resolv.conf.
+    #[arg(long, env = "WS_INGRESS_RESOLVER", value_name = "ADDRESS:PORT")]
+    pub resolver: Option<SocketAddr>,
+
+    #[expect(clippy::doc_markdown, reason = "clap prints it as it is")]
+    /// Authorities in PEM that TLS to an ExternalBackend without caCertificates is verified with. Default: those of the system.
+    #[arg(long, env = "WS_INGRESS_BACKEND_CA_FILE", value_name = "PATH")]
+    pub backend_ca_file: Option<PathBuf>,
 }
 
 /// Where clients are listened for: the same in a cluster and in standalone, whose other defaults differ.

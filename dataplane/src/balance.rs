@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use route_table::{Backend, ProxyProtocol, RouteTable, Rule, WeightedBackend};
+use crate::names::Names;
+use crate::proxy_protocol::{Ends, Preface};
+use route_table::{Backend, Destination, External, ProxyProtocol, RouteTable, Rule};
 
 /// Open sockets by endpoint address.
 #[derive(Debug, Clone, Default)]
@@ -20,18 +22,12 @@ pub(crate) struct Loads {
 #[derive(Debug)]
 pub(crate) struct Place {
     address: SocketAddr,
-    proxy_protocol: Option<ProxyProtocol>,
     loads: Loads,
 }
 
 impl Place {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// What each connection to it begins with.
-    pub(crate) fn proxy_protocol(&self) -> Option<ProxyProtocol> {
-        self.proxy_protocol
     }
 }
 
@@ -53,59 +49,110 @@ impl Drop for Place {
 
 impl Loads {
     /// Takes a place at an endpoint of `rule`, or nothing if no backend with a weight has one that is ready.
-    pub(crate) fn take(&self, table: &RouteTable, rule: &Rule) -> Option<Place> {
-        let (weighted, backend) = choose_backend(table, rule)?;
+    pub(crate) fn take(
+        &self,
+        table: &RouteTable,
+        rule: &Rule,
+        names: &Names,
+        ends: Ends,
+    ) -> Option<Chosen> {
+        let (proxy_protocol, candidate) = choose_backend(table, rule, names)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = choose_endpoint(backend, |address| open.get(&address).copied().unwrap_or(0))?;
+        let load = |address| open.get(&address).copied().unwrap_or(0);
+        let (address, external) = match candidate {
+            Candidate::Service(backend) => (choose_endpoint(|| backend.ready(), load)?, None),
+            Candidate::External(external, addresses) => {
+                let address = choose_endpoint(|| addresses.iter().copied(), load)?;
+                (address, Some(external.clone()))
+            }
+        };
         *open.entry(address).or_insert(0) += 1;
-        Some(Place {
+        let place = Place {
             address,
-            proxy_protocol: weighted.proxy_protocol,
             loads: self.clone(),
+        };
+        let preface = proxy_protocol.map(|version| Preface::new(version, ends));
+        Some(Chosen {
+            place,
+            external,
+            preface,
         })
     }
 }
 
+/// Where a request goes.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) place: Place,
+    /// What the address was looked up for; nothing behind a Service.
+    pub(crate) external: Option<Arc<External>>,
+    /// The PROXY header that a connection begins with, if its backend wants one.
+    pub(crate) preface: Option<Preface>,
+}
+
+/// A backend that has an endpoint.
+enum Candidate<'a> {
+    Service(&'a Backend),
+    External(&'a Arc<External>, Vec<SocketAddr>),
+}
+
+/// A backend, and what each connection to it begins with.
 fn choose_backend<'a>(
     table: &'a RouteTable,
-    rule: &'a Rule,
-) -> Option<(&'a WeightedBackend, &'a Backend)> {
-    let served = |weighted: &'a WeightedBackend| {
-        let backend = table.backend(&weighted.backend)?;
-        (weighted.weight > 0 && backend.ready().next().is_some())
-            .then_some((u64::from(weighted.weight), (weighted, &**backend)))
+    rule: &Rule,
+    names: &Names,
+) -> Option<(Option<ProxyProtocol>, Candidate<'a>)> {
+    let served = |weighted: &route_table::WeightedBackend| {
+        let candidate = match &weighted.backend {
+            _ if weighted.weight == 0 => return None,
+            Destination::Service(key) => {
+                let backend = table.backend(key)?;
+                backend.ready().next()?;
+                Candidate::Service(backend)
+            }
+            Destination::External(key) => {
+                let external = table.external(key)?;
+                let addresses = names.endpoints(external);
+                addresses.first()?;
+                Candidate::External(external, addresses)
+            }
+        };
+        Some((
+            u64::from(weighted.weight),
+            (weighted.proxy_protocol, candidate),
+        ))
     };
-    let total = rule
-        .backends
-        .iter()
-        .filter_map(served)
-        .map(|(weight, _)| weight)
-        .sum::<u64>();
+    let served = rule.backends.iter().filter_map(served).collect::<Vec<_>>();
+    let total = served.iter().map(|(weight, _)| weight).sum::<u64>();
     let mut drawn = if total > 0 {
         fastrand::u64(..total)
     } else {
         return None;
     };
-    let mut backends = rule.backends.iter().filter_map(served);
-    backends.find_map(|(weight, backend)| match drawn.checked_sub(weight) {
-        Some(rest) => {
-            drawn = rest;
-            None
-        }
-        None => Some(backend),
-    })
+    served
+        .into_iter()
+        .find_map(|(weight, candidate)| match drawn.checked_sub(weight) {
+            Some(rest) => {
+                drawn = rest;
+                None
+            }
+            None => Some(candidate),
+        })
 }
 
-fn choose_endpoint(backend: &Backend, load: impl Fn(SocketAddr) -> usize) -> Option<SocketAddr> {
-    let ready = backend.ready().count();
+fn choose_endpoint<I: Iterator<Item = SocketAddr>>(
+    endpoints: impl Fn() -> I,
+    load: impl Fn(SocketAddr) -> usize,
+) -> Option<SocketAddr> {
+    let ready = endpoints().count();
     let first = match ready {
         0 => return None,
-        1 => return backend.ready().next(),
+        1 => return endpoints().next(),
         _ => fastrand::usize(..ready),
     };
     // A second one, different from the first.
     let second = (first + fastrand::usize(1..ready)) % ready;
-    let drawn = [first, second].map(|index| backend.ready().nth(index));
+    let drawn = [first, second].map(|index| endpoints().nth(index));
     drawn
         .into_iter()
         .flatten()
@@ -116,9 +163,13 @@ fn choose_endpoint(backend: &Backend, load: impl Fn(SocketAddr) -> usize) -> Opt
 mod tests {
     use std::time::Duration;
 
-    use route_table::{BackendKey, Endpoint, EndpointState, NonUpgrade, Resources, Timeouts};
+    use route_table::{
+        BackendKey, Endpoint, EndpointState, Loopback, NonUpgrade, Resources, Timeouts,
+        WeightedBackend,
+    };
 
     use super::*;
+    use crate::metrics::Metrics;
 
     fn key(service: &str) -> BackendKey {
         BackendKey {
@@ -154,7 +205,7 @@ mod tests {
             backends: backends
                 .iter()
                 .map(|(service, weight)| WeightedBackend {
-                    backend: key(service),
+                    backend: key(service).into(),
                     weight: *weight,
                     proxy_protocol: None,
                 })
@@ -168,6 +219,16 @@ mod tests {
         }
     }
 
+    fn take(loads: &Loads, table: &RouteTable, backends: &[(&str, u32)]) -> Option<Place> {
+        let ends = Ends {
+            source: ([192, 0, 2, 1], 1).into(),
+            destination: ([192, 0, 2, 2], 443).into(),
+        };
+        let names = Names::new(None, Loopback::Refuse, Arc::new(Metrics::new()));
+        let chosen = loads.take(table, &rule(backends), &names, ends);
+        chosen.map(|chosen| chosen.place)
+    }
+
     const READY: EndpointState = EndpointState::Ready;
 
     #[test]
@@ -175,7 +236,7 @@ mod tests {
         let table = table(&[("a", &[("10.0.0.1:80", READY), ("10.0.0.2:80", READY)])]);
         let loads = Loads::default();
         let places = (0..100)
-            .map(|_| loads.take(&table, &rule(&[("a", 1)])).unwrap())
+            .map(|_| take(&loads, &table, &[("a", 1)]).unwrap())
             .collect::<Vec<_>>();
         let on_first = places
             .iter()
@@ -195,16 +256,12 @@ mod tests {
         ]);
         let loads = Loads::default();
         for _ in 0..50 {
-            let place = loads
-                .take(
-                    &table,
-                    &rule(&[("a", 100), ("b", 1), ("c", 0), ("absent", 100)]),
-                )
-                .unwrap();
+            let backends = [("a", 100), ("b", 1), ("c", 0), ("absent", 100)];
+            let place = take(&loads, &table, &backends).unwrap();
             assert_eq!(place.address(), "10.0.0.2:80".parse().unwrap());
         }
-        assert!(loads.take(&table, &rule(&[("a", 1), ("c", 0)])).is_none());
-        assert!(loads.take(&table, &rule(&[])).is_none());
+        assert!(take(&loads, &table, &[("a", 1), ("c", 0)]).is_none());
+        assert!(take(&loads, &table, &[]).is_none());
     }
 
     #[test]
@@ -216,8 +273,7 @@ mod tests {
         ]);
         let loads = Loads::default();
         let to_b = (0..10_000).filter(|_| {
-            loads
-                .take(&table, &rule(&[("a", 90), ("b", 10)]))
+            take(&loads, &table, &[("a", 90), ("b", 10)])
                 .unwrap()
                 .address()
                 == "10.0.0.2:80".parse().unwrap()

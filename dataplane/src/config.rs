@@ -4,10 +4,11 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-
+use route_table::Loopback;
 /// What the operator sets.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -27,6 +28,12 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Peers whose connections must begin with a PROXY header. Empty: none is read from anybody.
     pub proxy_protocol_peers: Vec<IpNet>,
+    /// Whether an external backend may be on this machine.
+    pub loopback: Loopback,
+    /// Who is asked for the addresses of external backends; those of the system if nobody is named.
+    pub resolver: Option<SocketAddr>,
+    /// Authorities, in PEM, for TLS to external backends that name none; those of the system if there is no file.
+    pub backend_ca_file: Option<PathBuf>,
     pub limits: Limits,
 }
 

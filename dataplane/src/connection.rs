@@ -68,7 +68,8 @@ pub(crate) async fn serve(
     let Some(ends) = ends_by_proxy_header(&shared, &mut tcp, own, deadline).await else {
         return;
     };
-    let (stream, send) = SendLimit::adjustable(tcp, limits.send);
+    let mut stream = SendLimit::new(tcp, limits.send);
+    let send = stream.share();
     let (stream, server_name) = match side {
         Side::Plain => (ServerStream::Plain(stream), None),
         Side::Tls => match handshake_tls(&shared, stream, deadline).await {

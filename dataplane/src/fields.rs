@@ -89,6 +89,14 @@ pub(crate) fn to_backend(headers: &HeaderMap, facts: Facts<'_>) -> HeaderMap {
     passed
 }
 
+/// Replaces Host, and with it what a backend takes for its own name; X-Forwarded-Host keeps what the client asked for.
+pub(crate) fn set_host(fields: &mut HeaderMap, authority: &str) {
+    // A hostname and a port are always a valid value.
+    if let Ok(value) = HeaderValue::from_str(authority) {
+        fields.insert(HOST, value);
+    }
+}
+
 /// The fields of an answer as they go to the client.
 pub(crate) fn to_client(headers: &HeaderMap) -> HeaderMap {
     end_to_end(headers)

@@ -35,15 +35,13 @@ pub(crate) use self::body::{Body, empty, full, sent_before_failure, within};
 pub(crate) use self::connection::Connection;
 use self::connection::Unanswered;
 use self::upload::Upload;
-use crate::balance::Place;
+use crate::balance::{Chosen, Place};
 use crate::config::Limits;
 use crate::fields::{self, TransferCoding};
 use crate::metrics::Metrics;
 use crate::pool::{Home, Key, Pool};
-use crate::proxy_protocol::Preface;
 use crate::reject::Reject;
-use crate::send_limit::SendLimit;
-use crate::upstream;
+use crate::upstream::{self, BackendTls};
 
 /// How long a connection has after the last byte of an answer to be clean: hyper needs one turn for that.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -52,6 +50,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// What forwarding needs of the process.
 pub(crate) struct Upstreams<'a> {
+    pub(crate) tls: &'a BackendTls,
     pub(crate) pool: &'a Pool<Connection>,
     pub(crate) limits: &'a Limits,
     pub(crate) tasks: &'a TaskTracker,
@@ -62,18 +61,15 @@ pub(crate) struct Upstreams<'a> {
 pub(crate) async fn forward(
     request: Request<Incoming>,
     fields: HeaderMap,
-    place: Place,
-    preface: Option<Preface>,
+    chosen: Chosen,
     timeouts: Timeouts,
     upstreams: Upstreams<'_>,
 ) -> Result<Response<Body>, Reject> {
     let (mut request, upload) = rewrite(request, fields, upstreams.limits)?;
     upload.listen(&mut request);
     let way = Way {
-        key: Key {
-            address: place.address(),
-        },
-        preface,
+        key: Key::of(&chosen),
+        chosen: &chosen,
         upload: &upload,
         timeouts,
         upstreams,
@@ -100,7 +96,7 @@ pub(crate) async fn forward(
             upload: upload.clone(),
             pool: way.upstreams.pool.clone(),
             tasks: way.upstreams.tasks.clone(),
-            _place: place,
+            _place: chosen.place,
         }),
     };
     if http_body::Body::is_end_stream(&passing.body) {
@@ -144,9 +140,9 @@ fn rewrite(
 
 /// One request's way to its endpoint.
 struct Way<'a> {
-    key: Key,
-    /// Says who this client is, so that the connection is nobody else's.
-    preface: Option<Preface>,
+    /// Nothing if a connection of this client's is nobody else's.
+    key: Option<Key>,
+    chosen: &'a Chosen,
     upload: &'a Upload,
     timeouts: Timeouts,
     upstreams: Upstreams<'a>,
@@ -163,10 +159,7 @@ impl Way<'_> {
     async fn ask(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, InUse), Reject> {
         let Upstreams { pool, metrics, .. } = self.upstreams;
         let mut kind = "fresh";
-        let idle = match self.preface {
-            Some(_) => None,
-            None => pool.take(&self.key),
-        };
+        let idle = self.key.as_ref().and_then(|key| pool.take(key));
         if let Some((connection, home)) = idle {
             let copy = repeatable(&request, self.upload);
             let mut in_use = InUse {
@@ -199,19 +192,15 @@ impl Way<'_> {
     async fn connect(&self) -> Result<InUse, Reject> {
         let Upstreams {
             pool,
+            tls,
             limits,
             tasks,
             ..
         } = self.upstreams;
-        let home = match self.preface {
-            Some(_) => None,
-            None => pool.home(self.key.clone()),
-        };
-        let connect = self.timeouts.connect;
-        let deadline = Instant::now() + connect;
-        let tcp =
-            upstream::open(self.key.address, self.preface.as_ref(), connect, deadline).await?;
-        let (stream, send) = SendLimit::adjustable(tcp, self.timeouts.send);
+        let home = self.key.clone().and_then(|key| pool.home(key));
+        let deadline = Instant::now() + self.timeouts.connect;
+        let mut stream = upstream::connect(self.chosen, tls, &self.timeouts, deadline).await?;
+        let send = stream.socket().share();
         let connection = Connection::new(stream, send, limits, tasks).await;
         let connection = connection.map_err(|error| self.reject(&error))?;
         Ok(InUse { connection, home })

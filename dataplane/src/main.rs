@@ -9,7 +9,7 @@ use clap::Parser as _;
 use dataplane::args::Args;
 use dataplane::receive::{self, Receive};
 use dataplane::{Admin, Config, Dataplane, Drained, Limits, Signals, Stop};
-use route_table::RouteTable;
+use route_table::{Loopback, RouteTable};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
@@ -56,6 +56,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
         drain_timeout: args.drain_timeout,
         trusted_proxies: args.proxies.trusted_proxy_cidrs,
         proxy_protocol_peers: args.proxies.proxy_protocol_cidrs,
+        // The dataplane's own pod: no backend is there.
+        loopback: Loopback::Refuse,
+        resolver: args.externals.resolver,
+        backend_ca_file: args.externals.backend_ca_file,
         limits: Limits::default(),
     };
     let dataplane = Dataplane::bind(config, table.clone())?.show_link(linked);

@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     proxy_headers: Labelled,
     relays_ended: Labelled,
     drained_sockets: Labelled,
+    name_lookups: Labelled,
     accept_errors: Counter,
     table_generation: Gauge,
     table_swaps: Counter,
@@ -34,6 +35,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
+    #[expect(clippy::too_many_lines, reason = "the list of all families")]
     pub(crate) fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("ws_ingress"),
@@ -44,6 +46,7 @@ impl Metrics {
             proxy_headers: Labelled::default(),
             relays_ended: Labelled::default(),
             drained_sockets: Labelled::default(),
+            name_lookups: Labelled::default(),
             accept_errors: Counter::default(),
             table_generation: Gauge::default(),
             table_swaps: Counter::default(),
@@ -61,6 +64,7 @@ impl Metrics {
             proxy_headers,
             relays_ended,
             drained_sockets,
+            name_lookups,
             accept_errors,
             table_generation,
             table_swaps,
@@ -99,6 +103,11 @@ impl Metrics {
             "drained_sockets",
             "WebSockets that drain closed or cut",
             drained_sockets.clone(),
+        );
+        registry.register(
+            "name_lookups",
+            "Look-ups of the names of external backends by outcome; failed_kept: the last answer is used on",
+            name_lookups.clone(),
         );
         registry.register(
             "accept_errors",
@@ -197,6 +206,12 @@ impl Metrics {
         let result = if cut { "cut" } else { "closed" };
         self.drained_sockets
             .get_or_create(&[("result", result)])
+            .inc();
+    }
+
+    pub(crate) fn name_lookup(&self, outcome: &'static str) {
+        self.name_lookups
+            .get_or_create(&[("outcome", outcome)])
             .inc();
     }
 

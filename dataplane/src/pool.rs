@@ -6,23 +6,61 @@
 //! `Limits::upstream_idle`. Relays never come from here: an upgrade has a connection of its own.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use route_table::External;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::balance::Chosen;
 use crate::config::Limits;
 use crate::metrics::Metrics;
 
 /// Time between two looks for connections that waited too long. It only decides when their files are closed: none is used late.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// What makes two upstream connections the same to a request. Whatever else a connection carries from its beginning belongs in
-/// here (the name that TLS was made for); one that belongs to a single client (a PROXY header) has no key and is never kept.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// What makes two upstream connections the same to a request: the address and, of an external backend, the name and whose signature
+/// TLS was made with.
+#[derive(Debug, Clone)]
 pub(crate) struct Key {
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
+    external: Option<Arc<External>>,
+}
+
+impl Key {
+    /// Nothing for a connection that begins with a PROXY header: it is one client's alone.
+    pub(crate) fn of(chosen: &Chosen) -> Option<Self> {
+        chosen.preface.is_none().then(|| Self {
+            address: chosen.place.address(),
+            external: chosen.external.clone(),
+        })
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        let external = match (&self.external, &other.external) {
+            (None, None) => true,
+            // The ranges that it may not be in were asked when the address was chosen.
+            (Some(one), Some(other)) => one.host == other.host && one.tls == other.tls,
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        external && self.address == other.address
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.address.hash(state);
+        self.external
+            .as_ref()
+            .map(|external| &external.host)
+            .hash(state);
+    }
 }
 
 /// A connection's way back: its key, and since when the endpoint has been ready without a break.
@@ -56,6 +94,10 @@ struct Waiting<C> {
     tables: u64,
     closed: bool,
 }
+
+/// What stands for "always" of an external backend: no table follows its addresses, and who takes a connection has just been led to
+/// its address by the name.
+const ALWAYS: u64 = 0;
 
 #[derive(Debug)]
 struct Idle<C> {
@@ -108,7 +150,7 @@ impl<C: Reusable> Pool<C> {
             });
             waiting.ready = fresh.collect();
             let closing = waiting.retain(|ready, key, idle| {
-                ready.get(&key.address) == Some(&idle.since) && idle.connection.is_usable()
+                since(ready, key) == Some(idle.since) && idle.connection.is_usable()
             });
             self.show(&waiting);
             closing
@@ -120,7 +162,7 @@ impl<C: Reusable> Pool<C> {
     /// The way back for a connection that is made now; nothing if none of its endpoint's are kept.
     pub(crate) fn home(&self, key: Key) -> Option<Home> {
         let waiting = self.lock();
-        let since = *waiting.ready.get(&key.address)?;
+        let since = since(&waiting.ready, &key)?;
         (!waiting.closed).then_some(Home { key, since })
     }
 
@@ -128,7 +170,7 @@ impl<C: Reusable> Pool<C> {
     pub(crate) fn take(&self, key: &Key) -> Option<(C, Home)> {
         let mut unusable = Vec::new();
         let mut waiting = self.lock();
-        let ready = waiting.ready.get(&key.address).copied();
+        let ready = since(&waiting.ready, key);
         let now = Instant::now();
         let idle = waiting.idle.get_mut(key)?;
         let mut found = None;
@@ -156,7 +198,7 @@ impl<C: Reusable> Pool<C> {
     /// Keeps a connection for at most `keep`, unless there is no place or its endpoint is gone; then it is closed.
     pub(crate) fn put(&self, connection: C, home: Home, keep: Duration) {
         let mut waiting = self.lock();
-        let still = waiting.ready.get(&home.key.address) == Some(&home.since);
+        let still = since(&waiting.ready, &home.key) == Some(home.since);
         if waiting.closed || !still || keep.is_zero() || waiting.count >= self.in_all {
             return;
         }
@@ -205,6 +247,14 @@ impl<C: Reusable> Pool<C> {
 
     fn show(&self, waiting: &Waiting<C>) {
         self.metrics.set_upstream_idle(waiting.count);
+    }
+}
+
+/// Since when an endpoint has been ready without a break.
+fn since(ready: &HashMap<SocketAddr, u64>, key: &Key) -> Option<u64> {
+    match &key.external {
+        Some(_) => Some(ALWAYS),
+        None => ready.get(&key.address).copied(),
     }
 }
 

@@ -20,8 +20,6 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use header::Ends;
 use header::{Malformed, Parsed, encode, parse};
 
-use crate::reject::Reject;
-
 /// Why a connection that must begin with a header is closed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HeaderError {
@@ -63,15 +61,11 @@ impl Preface {
     }
 
     /// Writes it to a connection that was just made, before TLS if there is any.
-    pub(crate) async fn write(&self, tcp: &mut TcpStream, deadline: Instant) -> Result<(), Reject> {
-        match timeout_at(deadline, tcp.write_all(&self.0)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "backend's connection broke before its PROXY header");
-                Err(Reject::Unreachable)
-            }
-            Err(_) => Err(Reject::ConnectTimeout),
-        }
+    ///
+    /// # Errors
+    /// If the connection breaks; the caller sets the deadline.
+    pub(crate) async fn write(&self, tcp: &mut TcpStream) -> io::Result<()> {
+        tcp.write_all(&self.0).await
     }
 }
 

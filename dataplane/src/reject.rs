@@ -71,6 +71,8 @@ pub(crate) enum Reject {
     NoEndpoint,
     /// The endpoint refused the connection or it broke before an answer.
     Unreachable,
+    /// The endpoint's TLS failed, or its certificate is not for the name.
+    BackendTls,
     /// The endpoint did not accept the connection in time.
     ConnectTimeout,
     /// The endpoint did not answer in time.
@@ -103,7 +105,7 @@ impl Reject {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Version | Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::Unsupported | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unreachable | Self::BadAnswer => StatusCode::BAD_GATEWAY,
+            Self::Unreachable | Self::BackendTls | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::AnswerTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -138,6 +140,7 @@ impl Reject {
             Self::Unsupported => "unsupported",
             Self::NoEndpoint => "no_endpoint",
             Self::Unreachable => "unreachable",
+            Self::BackendTls => "backend_tls",
             Self::ConnectTimeout => "connect_timeout",
             Self::AnswerTimeout => "answer_timeout",
             Self::BadAnswer => "bad_answer",
@@ -194,6 +197,9 @@ impl Reject {
             Self::Unsupported => "This route asks for what this proxy cannot do; try again.",
             Self::NoEndpoint => "No endpoint is ready to serve this; try again.",
             Self::Unreachable => "The endpoint behind this route could not be reached.",
+            Self::BackendTls => {
+                "The endpoint behind this route could not be trusted: its TLS handshake failed."
+            }
             Self::ConnectTimeout => {
                 "The endpoint behind this route did not accept a connection in time."
             }
@@ -247,6 +253,7 @@ impl Reject {
             | Self::Protocols
             | Self::Extensions
             | Self::Unreachable
+            | Self::BackendTls
             | Self::ConnectTimeout
             | Self::AnswerTimeout
             | Self::BadAnswer => {}

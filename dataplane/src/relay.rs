@@ -21,7 +21,7 @@ use self::half::{Fault, Half};
 use crate::drain::CloseOrder;
 use crate::frames::{Sender, Until};
 use crate::send_limit::SendLimit;
-use crate::tls::ServerStream;
+use crate::stream::Stream;
 
 /// A timer that is not needed is set this far ahead.
 const FAR: Duration = Duration::from_hours(8760);
@@ -109,7 +109,7 @@ impl RelayStream for SendLimit {
     }
 }
 
-impl RelayStream for ServerStream {
+impl RelayStream for Stream {
     fn reset_on_drop(&mut self) {
         self.socket().reset_on_drop();
     }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use route_table::{Host, HostTls, Hostname, Matched, NonUpgrade, RouteTable};
 use tokio::time::Instant;
 
-use crate::balance::Place;
+use crate::balance::Chosen;
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::fields::{self, Scheme};
@@ -21,9 +21,8 @@ use crate::forward::{self, Body, empty};
 use crate::handshake;
 use crate::matching::{self, Asks};
 use crate::metrics::Metrics;
-use crate::proxy_protocol::{Ends, Preface};
+use crate::proxy_protocol::Ends;
 use crate::reject::Reject;
-use crate::send_limit::SendLimit;
 use crate::tunnel;
 use crate::upstream::{self, Answer, AnswerLimits};
 use crate::{origin, plain};
@@ -98,13 +97,8 @@ impl Connection {
             NonUpgrade::Reject => return Err(Reject::UpgradeRequired),
             NonUpgrade::Forward => {}
         }
-        let place = self
-            .shared
-            .loads
-            .take(&table, matched.rule)
-            .ok_or(Reject::NoEndpoint)?;
-        let fields = caller.fields_for(&head.headers, &matched);
-        let preface = caller.preface(&place);
+        let chosen = self.choose(&table, &matched, caller).await?;
+        let fields = caller.fields_for(&head.headers, &matched, &chosen);
         let (timeouts, filters) = (matched.rule.timeouts, matched.rule.filters.clone());
         if let Some(target) = filters::target(&matched, &head.uri)? {
             head.uri = target;
@@ -115,13 +109,13 @@ impl Connection {
         let shared = &self.shared;
         self.send.set(timeouts.send);
         let upstreams = forward::Upstreams {
+            tls: &shared.backend_tls,
             pool: &shared.pool,
             limits: &shared.config.limits,
             tasks: &shared.tasks,
             metrics: &shared.metrics,
         };
-        let mut response =
-            forward::forward(request, fields, place, preface, timeouts, upstreams).await?;
+        let mut response = forward::forward(request, fields, chosen, timeouts, upstreams).await?;
         filters::to_client(&mut response, &filters);
         Ok(("forwarded", response))
     }
@@ -148,13 +142,9 @@ impl Connection {
             return Ok(("redirected", redirect));
         }
         let opening = handshake::check_opening(&head)?;
-        let place = self
-            .shared
-            .loads
-            .take(&table, matched.rule)
-            .ok_or(Reject::NoEndpoint)?;
+        let chosen = self.choose(&table, &matched, caller).await?;
         let (key, timeouts) = (matched.key.clone(), matched.rule.timeouts);
-        let fields = caller.fields_for(&head.headers, &matched);
+        let fields = caller.fields_for(&head.headers, &matched, &chosen);
         let filters = matched.rule.filters.clone();
         if let Some(target) = filters::target(&matched, &head.uri)? {
             head.uri = target;
@@ -163,9 +153,8 @@ impl Connection {
 
         self.send.set(timeouts.send);
         let deadline = started + timeouts.handshake;
-        let preface = caller.preface(&place);
-        let (address, connect) = (place.address(), timeouts.connect);
-        let tcp = upstream::open(address, preface.as_ref(), connect, deadline).await?;
+        let tls = &self.shared.backend_tls;
+        let stream = upstream::connect(&chosen, tls, &timeouts, deadline).await?;
         let limits = &self.shared.config.limits;
         let answer_limits = AnswerLimits {
             head_bytes: limits.head_bytes,
@@ -177,7 +166,6 @@ impl Connection {
             target: &target,
             fields,
         };
-        let stream = SendLimit::new(tcp, timeouts.send);
         match upstream::upgrade(stream, request, &opening, answer_limits, deadline).await? {
             Answer::Refused(mut response) => {
                 filters::to_client(&mut response, &filters);
@@ -186,7 +174,7 @@ impl Connection {
             Answer::Upgraded(upgraded) => {
                 let mut response = upgraded.response.clone().map(|()| empty());
                 filters::to_client(&mut response, &filters);
-                tunnel::start(self, upgrading, *upgraded, place, timeouts, key);
+                tunnel::start(self, upgrading, *upgraded, chosen.place, timeouts, key);
                 Ok(("upgraded", response))
             }
         }
@@ -244,20 +232,36 @@ impl Connection {
         }
         Ok(matched)
     }
+
+    /// An endpoint for the request. A name that was never looked up is waited for as long as a connect may take.
+    async fn choose(
+        &self,
+        table: &RouteTable,
+        matched: &Matched<'_>,
+        caller: &Caller,
+    ) -> Result<Chosen, Reject> {
+        let (rule, names) = (matched.rule, &self.shared.names);
+        names.ready(table, rule, rule.timeouts.connect).await;
+        let chosen = self.shared.loads.take(table, rule, names, caller.ends());
+        chosen.ok_or(Reject::NoEndpoint)
+    }
 }
 
 impl Caller {
-    /// The PROXY header that a connection to this place begins with, if its backend wants one.
-    fn preface(&self, place: &Place) -> Option<Preface> {
-        let ends = Ends {
+    /// The ends of the client's connection, as a PROXY header tells a backend that wants one.
+    fn ends(&self) -> Ends {
+        Ends {
             source: self.client.address(),
             destination: self.destination,
-        };
-        let version = place.proxy_protocol()?;
-        Some(Preface::new(version, ends))
+        }
     }
 
-    fn fields_for(&self, sent: &http::HeaderMap, matched: &Matched<'_>) -> http::HeaderMap {
+    fn fields_for(
+        &self,
+        sent: &http::HeaderMap,
+        matched: &Matched<'_>,
+        chosen: &Chosen,
+    ) -> http::HeaderMap {
         let rule = format!("{}/{}", matched.key, matched.rule.name);
         let facts = fields::Facts {
             client: &self.client,
@@ -265,6 +269,10 @@ impl Caller {
             rule: &rule,
         };
         let mut fields = fields::to_backend(sent, facts);
+        // An external backend is asked for by its own name, unless a filter gives another.
+        if let Some(external) = &chosen.external {
+            fields::set_host(&mut fields, &external.authority());
+        }
         filters::to_backend(&mut fields, &matched.rule.filters);
         fields
     }

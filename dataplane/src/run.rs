@@ -19,11 +19,13 @@ use crate::forward;
 use crate::listener::{self, BindError, Bound, Side};
 use crate::local_http;
 use crate::metrics::Metrics;
+use crate::names::Names;
 use crate::pool::Pool;
 use crate::receive::Link;
 use crate::request_id::RequestIds;
 use crate::status::Status;
 use crate::tls::Tls;
+use crate::upstream::{AuthoritiesError, BackendTls};
 
 /// What the process wants of the dataplane; it only ever goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +42,8 @@ pub enum Stop {
 pub enum RunError {
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
+    #[error("TLS to backends cannot be set up")]
+    BackendTls(#[source] AuthoritiesError),
     #[error("the source of route tables ended")]
     TableSource,
 }
@@ -58,6 +62,8 @@ pub(crate) struct Shared {
     table: watch::Receiver<Arc<RouteTable>>,
     pub(crate) tls: Tls,
     pub(crate) loads: Loads,
+    pub(crate) names: Arc<Names>,
+    pub(crate) backend_tls: BackendTls,
     pub(crate) relays: Relays,
     pub(crate) request_ids: RequestIds,
     pub(crate) pool: Pool<forward::Connection>,
@@ -140,6 +146,13 @@ impl Dataplane {
         let shared = Arc::new(Shared {
             tls: Tls::new().map_err(RunError::Tls)?,
             loads: Loads::default(),
+            names: Arc::new(Names::new(
+                config.resolver,
+                config.loopback,
+                metrics.clone(),
+            )),
+            backend_tls: BackendTls::new(config.backend_ca_file.as_deref())
+                .map_err(RunError::BackendTls)?,
             relays: Relays::new(metrics.clone()),
             request_ids: RequestIds::default(),
             pool: Pool::new(&config.limits, metrics.clone()),
@@ -158,6 +171,7 @@ impl Dataplane {
             move |request| answering.answer(request),
         ));
         background.spawn(shared.pool.clone().sweep());
+        background.spawn(shared.names.clone().follow(table.clone()));
         let accepting = [(https, Side::Tls), (http, Side::Plain)];
         for (bound, side) in accepting {
             background.spawn(listener::accept(

@@ -55,16 +55,15 @@ impl SendLimit {
         }
     }
 
-    /// The same with a limit that can be changed from elsewhere.
-    pub(crate) fn adjustable(tcp: TcpStream, limit: Duration) -> (Self, SendTime) {
+    /// Lets the limit be changed from elsewhere, until [`Self::set`].
+    pub(crate) fn share(&mut self) -> SendTime {
         let time = SendTime(Arc::default());
-        time.set(limit);
-        let stream = Self {
-            tcp,
-            limit: Limit::Shared(time.clone()),
-            stalled: None,
-        };
-        (stream, time)
+        time.set(match &self.limit {
+            Limit::Fixed(limit) => *limit,
+            Limit::Shared(time) => time.now(),
+        });
+        self.limit = Limit::Shared(time.clone());
+        time
     }
 
     /// Changes the limit for writes from now on; zero is none. It can then no longer be changed from elsewhere.

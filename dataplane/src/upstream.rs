@@ -5,26 +5,31 @@
 //! answer is its body (`upstream/answer.rs`).
 
 mod answer;
+mod tls;
 
 use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::{Response, StatusCode, Uri};
 use hyper::ext::ReasonPhrase;
+use route_table::{ExternalTls, Timeouts};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::balance::Chosen;
 use crate::fields;
 use crate::forward::Body;
 use crate::handshake::{Agreed, Opening, check_answer};
-use crate::proxy_protocol::Preface;
 use crate::reject::Reject;
 use crate::send_limit::SendLimit;
+use crate::stream::Stream;
+
+pub use self::tls::AuthoritiesError;
+pub(crate) use self::tls::BackendTls;
 
 /// Most interim answers (100, 103) before the final one; real servers send one.
 const MAX_INTERIM_ANSWERS: usize = 8;
@@ -57,7 +62,7 @@ pub(crate) enum Answer {
 
 #[derive(Debug)]
 pub(crate) struct Upgraded {
-    pub(crate) stream: SendLimit,
+    pub(crate) stream: Stream,
     /// Bytes that came with the 101.
     pub(crate) leftover: Bytes,
     /// The answer for the client, without its body.
@@ -65,48 +70,47 @@ pub(crate) struct Upgraded {
     pub(crate) agreed: Agreed,
 }
 
-/// Connects to an endpoint and writes the PROXY header that it wants, at the latest by `deadline`. With one, the connection is that
-/// client's alone.
-pub(crate) async fn open(
-    address: SocketAddr,
-    preface: Option<&Preface>,
-    limit: Duration,
+/// Connects to the endpoint that was chosen, writes the PROXY header that it wants, and then speaks TLS if it is to, all within
+/// `timeouts.connect` and at the latest by `deadline`. With a header, the connection is that client's alone.
+pub(crate) async fn connect(
+    chosen: &Chosen,
+    tls: &BackendTls,
+    timeouts: &Timeouts,
     deadline: Instant,
-) -> Result<TcpStream, Reject> {
-    let mut tcp = connect(address, limit, deadline).await?;
-    if let Some(preface) = preface {
-        preface.write(&mut tcp, deadline).await?;
-    }
-    Ok(tcp)
-}
-
-/// Connects to an endpoint, at the latest by `deadline`.
-async fn connect(
-    address: SocketAddr,
-    limit: Duration,
-    deadline: Instant,
-) -> Result<TcpStream, Reject> {
-    let connecting = timeout_at(
-        deadline.min(Instant::now() + limit),
-        TcpStream::connect(address),
-    );
-    match connecting.await {
-        Ok(Ok(stream)) => {
-            // A message is one write here; waiting for more would only delay it.
-            stream.set_nodelay(true).map_err(|_| Reject::Unreachable)?;
-            Ok(stream)
-        }
-        Ok(Err(error)) => {
+) -> Result<Stream, Reject> {
+    let limit = deadline.min(Instant::now() + timeouts.connect);
+    let address = chosen.place.address();
+    let connecting = async {
+        let mut tcp = TcpStream::connect(address).await.map_err(|error| {
             tracing::debug!(%address, %error, "endpoint refused the connection");
-            Err(Reject::Unreachable)
+            Reject::Unreachable
+        })?;
+        // A message is one write here; waiting for more would only delay it.
+        tcp.set_nodelay(true).map_err(|_| Reject::Unreachable)?;
+        if let Some(preface) = &chosen.preface {
+            preface.write(&mut tcp).await.map_err(unreachable)?;
         }
-        Err(_) => Err(Reject::ConnectTimeout),
-    }
+        let stream = SendLimit::new(tcp, timeouts.send);
+        let external = chosen.external.as_deref();
+        let over_tls = external.and_then(|external| Some((&external.host, external.tls.as_ref()?)));
+        match over_tls {
+            None => Ok(Stream::Plain(stream)),
+            Some((host, ExternalTls { authorities })) => {
+                tls.connect(stream, host, authorities).await.map_err(|failure| {
+                    tracing::debug!(%host, %address, %failure, cause = ?failure, "no TLS with the backend");
+                    Reject::BackendTls
+                })
+            }
+        }
+    };
+    timeout_at(limit, connecting)
+        .await
+        .unwrap_or(Err(Reject::ConnectTimeout))
 }
 
 /// Asks for the upgrade and judges the answer, at the latest by `deadline`.
 pub(crate) async fn upgrade(
-    stream: SendLimit,
+    stream: Stream,
     request: Request<'_>,
     opening: &Opening,
     limits: AnswerLimits,
@@ -118,7 +122,7 @@ pub(crate) async fn upgrade(
 }
 
 async fn exchange(
-    mut stream: SendLimit,
+    mut stream: Stream,
     request: Request<'_>,
     opening: &Opening,
     limits: AnswerLimits,
@@ -127,6 +131,8 @@ async fn exchange(
         .write_all(&request_head(&request))
         .await
         .map_err(unreachable)?;
+    // TLS may hold back what it has encrypted.
+    stream.flush().await.map_err(unreachable)?;
     let mut received = BytesMut::new();
     for _ in 0..=MAX_INTERIM_ANSWERS {
         let head = read_head(&mut stream, &mut received, limits).await?;
@@ -218,7 +224,7 @@ struct Head {
 
 /// Reads one head; what follows it stays in `received`.
 async fn read_head(
-    stream: &mut SendLimit,
+    stream: &mut Stream,
     received: &mut BytesMut,
     limits: AnswerLimits,
 ) -> Result<Head, Reject> {

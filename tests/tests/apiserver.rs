@@ -42,11 +42,14 @@ async fn the_roles_of_the_controller_allow_their_part_and_no_more() {
     let routes = "ws-ingress.dev/websocketroutes";
     let status = "ws-ingress.dev/websocketroutes/status";
     let slices = "discovery.k8s.io/endpointslices";
+    let externals = "ws-ingress.dev/externalbackends";
     let grants = "gateway.networking.k8s.io/referencegrants";
     // Verb, kind, name; in a watched namespace; in the release's own; in one that only a controller of all sees.
     let expected = [
         ("list", routes, "", true, false, false),
         ("watch", routes, "", true, false, false),
+        ("list", externals, "", true, false, false),
+        ("watch", externals, "", true, false, false),
         ("watch", grants, "", true, false, false),
         ("watch", "/secrets", "", true, false, false),
         ("get", "/secrets", "any", true, false, false),
@@ -56,6 +59,7 @@ async fn the_roles_of_the_controller_allow_their_part_and_no_more() {
         ("watch", "/services", "", true, true, false),
         // Never, anywhere.
         ("patch", routes, "any", false, false, false),
+        ("patch", externals, "any", false, false, false),
         ("update", "/secrets", "any", false, false, false),
         ("delete", "/secrets", "any", false, false, false),
         ("list", "/pods", "", false, false, false),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tests::chart::{file, values};
 use tests::chart_cases::cases;
 use tests::helm::{CHART, Helm, LOWEST_KUBERNETES, NEWEST_KUBERNETES, Objects};
-use tests::kubernetes::cluster::definition;
+use tests::kubernetes::cluster::{KINDS, definition};
 use tests::process::run_to_end;
 use tests::tools::{Tool, require};
 use tests::wait;
@@ -255,14 +255,17 @@ async fn the_definition_is_that_of_the_types() {
     let Some(helm) = Helm::four() else {
         return;
     };
-    assert!(
-        file("files/websocketroutes.yaml") == definition(),
-        "the chart's copy is stale: run `make crds`"
-    );
     let objects = helm.render(&json!({})).await;
-    let rendered = objects.get("CustomResourceDefinition/websocketroutes.ws-ingress.dev");
-    let plain = Objects::parse(&definition());
-    assert_eq!(rendered["spec"], plain.0[0]["spec"]);
+    for kind in KINDS {
+        let committed = definition(kind);
+        assert!(
+            file(&format!("files/{kind}.yaml")) == committed,
+            "the chart's copy of {kind} is stale: run `make crds`"
+        );
+        let name = format!("CustomResourceDefinition/{kind}.ws-ingress.dev");
+        let plain = Objects::parse(&committed);
+        assert_eq!(objects.get(&name)["spec"], plain.0[0]["spec"]);
+    }
 }
 
 #[tokio::test]

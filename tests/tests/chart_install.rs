@@ -10,12 +10,16 @@ use tests::kubernetes::cluster::{Cluster, definition, own, shared};
 use tests::kubernetes::namespace::Namespace;
 
 const DEFINITION: &str = "websocketroutes.ws-ingress.dev";
+const EXTERNALS: &str = "externalbackends.ws-ingress.dev";
 const ROUTE: &str = "apiVersion: ws-ingress.dev/v1alpha1\nkind: WebSocketRoute\nmetadata: { name: chat }\nspec:\n  hostnames: [chat.example.com]\n  tls: { certificateRefs: [{ name: chat-tls }] }\n  rules: [{ backendRefs: [{ name: chat, port: 80 }] }]\n";
 
 /// A cluster without the CRD, which every other test wants there from the beginning.
 async fn bare_cluster() -> Option<Arc<Cluster>> {
     let cluster = own().await?;
-    cluster.kubectl.ok(&["delete", "crd", DEFINITION]).await;
+    cluster
+        .kubectl
+        .ok(&["delete", "crd", DEFINITION, EXTERNALS])
+        .await;
     Some(cluster)
 }
 
@@ -206,7 +210,8 @@ async fn an_older_definition_that_was_applied_by_hand_is_taken_over_when_asked()
         let release = Installation { helm, namespace };
         let kubectl = &release.namespace.kubectl;
         let current = kubectl.get("crd", DEFINITION).await;
-        let older = definition().replace("Routes WebSocket connections", "Routed connections");
+        let older = definition("websocketroutes")
+            .replace("Routes WebSocket connections", "Routed connections");
         kubectl.apply(&older).await;
         let changed = kubectl.get("crd", DEFINITION).await;
         assert_ne!(changed["spec"], current["spec"]);

@@ -3,7 +3,7 @@
 
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
-use tests::kubernetes::cluster::{definition, shared};
+use tests::kubernetes::cluster::{definitions, shared};
 use tests::kubernetes::namespace::Namespace;
 use tests::kubernetes::routes::{Case, Expected, cases};
 use tests::wait;
@@ -133,7 +133,7 @@ async fn the_committed_definition_is_taken_without_a_warning() {
     let Some(cluster) = shared().await else {
         return;
     };
-    let output = cluster.kubectl.try_apply(&definition()).await;
+    let output = cluster.kubectl.try_apply(&definitions()).await;
     assert!(output.success, "{}", output.stderr);
     assert_eq!(output.stderr, "", "a warning of the API server");
     let crd = cluster.kubectl.get("crd", CRD).await;
@@ -158,7 +158,7 @@ async fn no_field_is_nullable() {
     let Some(cluster) = shared().await else {
         return;
     };
-    assert!(!definition().contains("nullable"), "in the committed file");
+    assert!(!definitions().contains("nullable"), "in the committed file");
     let crd = cluster.kubectl.get("crd", CRD).await;
     assert!(!crd.to_string().contains("nullable"), "in the API");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tests::certificate::Authority;
 use tests::client::talk;
-use tests::kubernetes::cluster::{definition, own};
+use tests::kubernetes::cluster::{definitions, own};
 use tests::kubernetes::controller::{Controller, authority_bundle};
 use tests::kubernetes::dataplane::Dataplane;
 use tests::kubernetes::installed::cluster;
@@ -81,7 +81,7 @@ async fn without_their_definition_routes_are_withdrawn_and_open_sockets_live() {
     let (status, body) = scene.dataplane.readiness().await.expect("it answers");
     assert_eq!(status, 200, "{body}");
 
-    cluster.kubectl.apply(&definition()).await;
+    cluster.kubectl.apply(&definitions()).await;
     cluster
         .kubectl
         .wait(DEFINITION, "condition=Established")

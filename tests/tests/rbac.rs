@@ -55,6 +55,8 @@ create authentication.k8s.io/tokenreviews log tokens cannot be reviewed, datapla
 list rbac.authorization.k8s.io/clusterroles log whether another installation serves this class cannot be seen
 list ws-ingress.dev/websocketroutes /readyz WebSocketRoute{in}: not listed yet: 403
 watch ws-ingress.dev/websocketroutes /readyz warning: WebSocketRoute{in}: stale
+list ws-ingress.dev/externalbackends /readyz ExternalBackend{in}: not listed yet: 403
+watch ws-ingress.dev/externalbackends /readyz warning: ExternalBackend{in}: stale
 patch ws-ingress.dev/websocketroutes/status /readyz warning: statuses: 403
 list /services /readyz Service{in}: not listed yet: 403
 watch /services /readyz warning: Service{in}: stale

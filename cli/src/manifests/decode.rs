@@ -1,4 +1,4 @@
-//! One file's text -> objects of the five kinds, or the fields that are wrong.
+//! One file's text -> objects of the six kinds, or the fields that are wrong.
 //!
 //! Strict where the API types are lenient: an unknown field is an error here, because nothing else would ever show a misspelt
 //! one. Names are those that the API server takes, and what the author did not write is filled in as it would: namespace `default`.
@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 
 use controller::store::{GRANT_API_VERSION, Object, ReferenceGrant};
-use crds::WebSocketRoute;
+use crds::{ExternalBackend, WebSocketRoute};
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
@@ -40,6 +40,7 @@ pub(super) struct Decoded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     WebSocketRoute,
+    ExternalBackend,
     Secret,
     Service,
     EndpointSlice,
@@ -50,11 +51,16 @@ enum Kind {
 }
 
 /// With every `apiVersion` that is read, and the one to write first.
-const KINDS: [(Kind, &[&str], &str); 6] = [
+const KINDS: [(Kind, &[&str], &str); 7] = [
     (
         Kind::WebSocketRoute,
         &["ws-ingress.dev/v1alpha1"],
         "WebSocketRoute",
+    ),
+    (
+        Kind::ExternalBackend,
+        &["ws-ingress.dev/v1alpha1"],
+        "ExternalBackend",
     ),
     (Kind::Secret, &["v1"], "Secret"),
     (Kind::Service, &["v1"], "Service"),
@@ -205,6 +211,9 @@ impl Reader<'_> {
             Kind::WebSocketRoute => self
                 .typed::<WebSocketRoute>(kind, node, path)
                 .map(Object::from),
+            Kind::ExternalBackend => self
+                .typed::<ExternalBackend>(kind, node, path)
+                .map(Object::from),
             Kind::Service => self.typed::<Service>(kind, node, path).map(Object::from),
             Kind::EndpointSlice => self
                 .typed::<EndpointSlice>(kind, node, path)
@@ -224,7 +233,7 @@ impl Reader<'_> {
     fn is_named(&mut self, kind: Kind, node: &Node, path: &[Step]) -> bool {
         let text = |key| node.get("metadata")?.get(key)?.text();
         let form = match kind {
-            Kind::Service => Form::Label,
+            Kind::Service | Kind::ExternalBackend => Form::Label,
             Kind::WebSocketRoute
             | Kind::Secret
             | Kind::EndpointSlice
@@ -355,6 +364,8 @@ fn kind_of(version: &str, kind: &str) -> Result<Option<Kind>, (String, String)> 
         if versions.contains(&version) && kind == known_kind {
             return Ok(Some(known));
         }
+    }
+    for (known, versions, known_kind) in KINDS {
         let known_version = versions[0];
         let same_kind = kind.eq_ignore_ascii_case(known_kind);
         // Nobody else has a WebSocketRoute; a Service of another group (Knative's) is somebody else's.

@@ -78,12 +78,12 @@ impl Endpoints {
 /// Slices by namespace and Service.
 type Slices<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>;
 
-/// Looks up every backend that a route names.
-pub(super) fn resolve(
+/// Looks up every Service that a route names; what no route may reach goes to whoever judges other addresses.
+pub(super) fn resolve<'a>(
     snapshot: &Snapshot,
     drafts: &mut [Draft],
-    config: &CompileConfig,
-) -> Backends {
+    config: &'a CompileConfig,
+) -> (Backends, OffLimits<'a>) {
     let slices = by_service(snapshot);
     let off_limits = OffLimits::new(config, own_addresses(&slices, config));
     let mut resolved = BTreeMap::new();
@@ -107,10 +107,11 @@ pub(super) fn resolve(
     }
     // Not a route's, but what they are decides which of a route's addresses are refused.
     let own = config.own_services.iter().cloned();
-    Backends {
+    let backends = Backends {
         resources,
         named: resolved.keys().map(object).chain(own).collect(),
-    }
+    };
+    (backends, off_limits)
 }
 
 fn object(key: &BackendKey) -> ObjectKey {

@@ -2,9 +2,11 @@
 //!
 //! Made by `routes`; each step after it takes out what may not be served and adds its findings.
 
+use std::num::NonZeroU16;
+
 use jiff::Timestamp;
 use route_table::{
-    BackendKey, CertificateKey, HostPattern, HostTls, RouteHostname, RouteKey, Rule,
+    BackendKey, CertificateKey, ExternalKey, HostPattern, HostTls, RouteHostname, RouteKey, Rule,
 };
 
 use super::{Finding, Reason};
@@ -26,11 +28,22 @@ pub(super) struct Draft {
     /// The Secrets that the tls block names, each once, with the field that does.
     pub(super) certificate_refs: Vec<(String, CertificateKey)>,
     pub(super) rules: Vec<Rule>,
-    /// Every backend that a rule names, with the field that does.
+    /// Every Service that a rule names, with the field that does.
     pub(super) backend_refs: Vec<(String, BackendKey)>,
+    /// Every external backend that a rule names.
+    pub(super) external_refs: Vec<ExternalRef>,
     /// The hostnames that it may serve; filled by `claims`.
     pub(super) hostnames: Vec<RouteHostname>,
     pub(super) findings: Vec<Finding>,
+}
+
+/// A reference to an external backend.
+#[derive(Debug)]
+pub(super) struct ExternalRef {
+    pub(super) field: String,
+    pub(super) key: ExternalKey,
+    /// Must be the backend's own, if it is there.
+    pub(super) port: Option<NonZeroU16>,
 }
 
 /// A hostname that a route lists.

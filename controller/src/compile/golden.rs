@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{CompileConfig, Compiled, LoopbackEndpoints, Reason, compile};
+use super::{CompileConfig, Compiled, Reason, compile};
 use crate::store::{Object, ObjectKey, Snapshot, Store, UnlistedSecrets};
 
 mod precedence;
@@ -166,8 +166,8 @@ fn run(input: &Path) -> Run {
     let config = CompileConfig {
         class: "ws-ingress".to_owned(),
         loopback_endpoints: match case.loopback {
-            Loopback::Refuse => LoopbackEndpoints::Refuse,
-            Loopback::Allow => LoopbackEndpoints::Allow,
+            Loopback::Refuse => route_table::Loopback::Refuse,
+            Loopback::Allow => route_table::Loopback::Allow,
         },
         denied_backends: Vec::new(),
         own_services: case.own_services.iter().map(|name| own(name)).collect(),
@@ -203,6 +203,7 @@ fn object(case: &str, kind: Option<&str>, value: Value) -> Object {
             assert_eq!(version, Some("ws-ingress.dev/v1alpha1"), "{case}");
             strict::<crds::WebSocketRoute>(case, value).into()
         }
+        Some("ExternalBackend") => strict::<crds::ExternalBackend>(case, value).into(),
         Some("Secret") => strict::<k8s_openapi::api::core::v1::Secret>(case, value).into(),
         Some("Service") => strict::<k8s_openapi::api::core::v1::Service>(case, value).into(),
         Some("EndpointSlice") => {

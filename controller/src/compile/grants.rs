@@ -6,24 +6,33 @@
 
 use std::collections::BTreeSet;
 
-use route_table::{BackendKey, CertificateKey, HostTls};
+use route_table::{CertificateKey, Destination, HostTls};
 
 use super::draft::Draft;
 use super::{Finding, Reason};
 use crate::store::Snapshot;
 
-/// What a route may refer to; both are of the core group.
+/// What a route may refer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Secret,
     Service,
+    ExternalBackend,
 }
 
 impl Target {
     fn kind(self) -> &'static str {
         match self {
             Self::Secret => "Secret",
-            Self::Service => "Service",
+            Self::Service => crds::SERVICE,
+            Self::ExternalBackend => crds::EXTERNAL_BACKEND,
+        }
+    }
+
+    fn group(self) -> &'static str {
+        match self {
+            Self::Secret | Self::Service => "",
+            Self::ExternalBackend => crds::GROUP,
         }
     }
 }
@@ -46,12 +55,25 @@ pub(super) fn enforce(snapshot: &Snapshot, drafts: &mut [Draft]) {
             keep
         });
         draft.tls_is_partial = !secrets.is_empty();
-        let mut services = BTreeSet::<BackendKey>::new();
+        let mut backends = BTreeSet::<Destination>::new();
         draft.backend_refs.retain(|(field, key)| {
             let keep = permitted(Target::Service, &key.namespace, &key.service);
             if !keep {
-                services.insert(key.clone());
+                backends.insert(key.clone().into());
                 refused.push(finding(Target::Service, field, &key.namespace));
+            }
+            keep
+        });
+        draft.external_refs.retain(|named| {
+            let key = &named.key;
+            let keep = permitted(Target::ExternalBackend, &key.namespace, &key.name);
+            if !keep {
+                backends.insert(key.clone().into());
+                refused.push(finding(
+                    Target::ExternalBackend,
+                    &named.field,
+                    &key.namespace,
+                ));
             }
             keep
         });
@@ -60,7 +82,7 @@ pub(super) fn enforce(snapshot: &Snapshot, drafts: &mut [Draft]) {
         }
         for rule in &mut draft.rules {
             rule.backends
-                .retain(|weighted| !services.contains(&weighted.backend));
+                .retain(|weighted| !backends.contains(&weighted.backend));
         }
         draft.findings.extend(refused);
     }
@@ -80,15 +102,19 @@ fn is_granted(
             by.group == crds::GROUP && by.kind == "WebSocketRoute" && by.namespace == from
         }) && tos.any(|to| {
             let named = to.name.as_deref().is_none_or(|granted| granted == name);
-            to.group.is_empty() && to.kind == target.kind() && named
+            to.group == target.group() && to.kind == target.kind() && named
         })
     })
 }
 
 fn finding(target: Target, field: &str, namespace: &str) -> Finding {
     let kind = target.kind();
+    let a = match target {
+        Target::Secret | Target::Service => "a",
+        Target::ExternalBackend => "an",
+    };
     let text = format!(
-        "namespace {namespace} does not permit references to this {kind} from WebSocketRoutes here; ask for a ReferenceGrant there, or use a {kind} of your own namespace"
+        "namespace {namespace} does not permit references to this {kind} from WebSocketRoutes here; ask for a ReferenceGrant there, or use {a} {kind} of your own namespace"
     );
     Finding::new(Reason::RefNotPermitted, field, &text)
 }

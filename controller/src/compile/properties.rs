@@ -13,9 +13,12 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
-use route_table::{Backend, CertificateResource, HostTls, Invalid, Resources, Route, RouteTable};
+use route_table::{
+    Backend, CertificateResource, Destination, HostTls, Invalid, Loopback, Resources, Route,
+    RouteTable,
+};
 
-use super::{CompileConfig, Compiled, LoopbackEndpoints, Reason, compile};
+use super::{CompileConfig, Compiled, Reason, compile};
 use crate::store::{Object, ObjectRef, Store, UnlistedSecrets};
 use worlds::{change, objects};
 
@@ -76,6 +79,7 @@ fn a_broken_route_changes_no_other() {
                 Object::Secret(_)
                 | Object::Service(_)
                 | Object::EndpointSlice(_)
+                | Object::ExternalBackend(_)
                 | Object::ReferenceGrant(..) => None,
             });
             let mut routes = routes.collect::<Vec<_>>();
@@ -165,6 +169,7 @@ fn what_is_not_granted_is_never_served() {
             Object::ReferenceGrant(key, grant) if &*key.namespace == SHARED => Some(grant.clone()),
             Object::ReferenceGrant(..)
             | Object::WebSocketRoute(_)
+            | Object::ExternalBackend(_)
             | Object::Secret(_)
             | Object::Service(_)
             | Object::EndpointSlice(_) => None,
@@ -179,7 +184,10 @@ fn what_is_not_granted_is_never_served() {
         );
         for (key, route) in &compiled.resources.routes {
             let backends = route.rules.iter().flat_map(|rule| &rule.backends);
-            let services = backends.map(|weighted| (&weighted.backend.namespace, "Service"));
+            let services = backends.map(|weighted| match &weighted.backend {
+                Destination::Service(key) => (&key.namespace, "Service"),
+                Destination::External(key) => (&key.namespace, "ExternalBackend"),
+            });
             let certificates = route
                 .hostnames
                 .iter()
@@ -212,6 +220,7 @@ fn parts(compiled: &Compiled, route: &Route) -> Parts {
     let Resources {
         routes: _,
         backends,
+        externals: _,
         certificates,
     } = &compiled.resources;
     let named = route.rules.iter().flat_map(|rule| &rule.backends);
@@ -224,7 +233,10 @@ fn parts(compiled: &Compiled, route: &Route) -> Parts {
         });
     (
         named
-            .map(|named| backends.get(&named.backend).cloned())
+            .map(|named| match &named.backend {
+                Destination::Service(key) => backends.get(key).cloned(),
+                Destination::External(_) => None,
+            })
             .collect(),
         used.map(|key| certificates.get(key).cloned()).collect(),
     )
@@ -258,7 +270,7 @@ fn compiled(unlisted: UnlistedSecrets, changes: impl Iterator<Item = Change>) ->
     }
     let config = CompileConfig {
         class: "ws-ingress".to_owned(),
-        loopback_endpoints: LoopbackEndpoints::Refuse,
+        loopback_endpoints: Loopback::Refuse,
         denied_backends: Vec::new(),
         own_services: Vec::new(),
     };

@@ -63,6 +63,7 @@ fn read_route(key: &ObjectKey, route: &WebSocketRoute) -> Draft {
         certificate_refs: Vec::new(),
         rules: Vec::new(),
         backend_refs: Vec::new(),
+        external_refs: Vec::new(),
         hostnames: Vec::new(),
         findings: Vec::new(),
     };

@@ -40,7 +40,11 @@ pub enum Reason {
     RefNotPermitted,
     /// The Service does not exist.
     ServiceNotFound,
-    /// The Service has no such port.
+    /// The ExternalBackend does not exist.
+    ExternalBackendNotFound,
+    /// The ExternalBackend exists and cannot be used.
+    ExternalBackendInvalid,
+    /// The Service, or ExternalBackend, has no such port.
     PortNotFound,
     /// The Service or its port cannot be spoken to.
     UnsupportedProtocol,
@@ -86,7 +90,7 @@ pub struct Condition {
 
 impl Reason {
     /// Every reason, in order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::UnsupportedValue,
         Self::HostnameConflict,
         Self::TlsConflict,
@@ -98,6 +102,8 @@ impl Reason {
         Self::CertificateOtherName,
         Self::RefNotPermitted,
         Self::ServiceNotFound,
+        Self::ExternalBackendNotFound,
+        Self::ExternalBackendInvalid,
         Self::PortNotFound,
         Self::UnsupportedProtocol,
         Self::EndpointRefused,
@@ -120,6 +126,8 @@ impl Reason {
             Self::CertificateOtherName => "CertificateOtherName",
             Self::RefNotPermitted => "RefNotPermitted",
             Self::ServiceNotFound => "ServiceNotFound",
+            Self::ExternalBackendNotFound => "ExternalBackendNotFound",
+            Self::ExternalBackendInvalid => "ExternalBackendInvalid",
             Self::PortNotFound => "PortNotFound",
             Self::UnsupportedProtocol => "UnsupportedProtocol",
             Self::EndpointRefused => "EndpointRefused",
@@ -145,9 +153,10 @@ impl Reason {
             | Self::CertificateNotYetValid
             | Self::CertificateOtherName => (ResolvedRefs, False, To::InvalidCertificateRef),
             Self::RefNotPermitted => (ResolvedRefs, False, To::RefNotPermitted),
-            Self::ServiceNotFound | Self::PortNotFound => {
+            Self::ServiceNotFound | Self::ExternalBackendNotFound | Self::PortNotFound => {
                 (ResolvedRefs, False, To::BackendNotFound)
             }
+            Self::ExternalBackendInvalid => (ResolvedRefs, False, To::UnsupportedValue),
             Self::UnsupportedProtocol => (ResolvedRefs, False, To::UnsupportedProtocol),
             Self::EndpointRefused => (ResolvedRefs, False, To::EndpointNotPermitted),
             Self::CertificateNotYetRead => (ResolvedRefs, Unknown, To::Pending),

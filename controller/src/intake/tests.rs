@@ -15,9 +15,10 @@ fn source(kind: Kind) -> Source {
     }
 }
 
-fn all_sources() -> [Source; 5] {
+fn all_sources() -> [Source; 6] {
     [
         Kind::WebSocketRoute,
+        Kind::ExternalBackend,
         Kind::Secret,
         Kind::Service,
         Kind::EndpointSlice,

@@ -43,7 +43,7 @@ fn resources() -> Resources {
         origins: OriginPolicy::default(),
         filters: Arc::default(),
         backends: vec![WeightedBackend {
-            backend: backend(),
+            backend: backend().into(),
             weight: 1,
             proxy_protocol: None,
         }],

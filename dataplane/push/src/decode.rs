@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use prost::Message;
 use route_table::{
-    Backend, BackendKey, CertificateKey, CertificateResource, ConditionError, Endpoint,
-    EndpointState, FieldError, HostPattern, HostTls, HostnameError, NonUpgrade, OnPlain,
+    Authorities, Backend, BackendKey, CertificateKey, CertificateResource, ConditionError,
+    Destination, Endpoint, EndpointState, External, ExternalKey, ExternalTls, FieldError,
+    HostPattern, HostTls, Hostname, HostnameError, MAX_DENIED_RANGES, NonUpgrade, OnPlain,
     OriginError, OriginPattern, OriginPolicy, PathError, PrivateKey, ProxyProtocol, Route,
     RouteHostname, Rule, Timeouts, WeightedBackend,
 };
@@ -67,6 +69,8 @@ pub(crate) enum FieldProblem {
     Port,
     #[error("is neither 4 nor 16 bytes")]
     Address,
+    #[error("is not the length of a prefix of its address")]
+    Prefix,
     #[error("is not above the address before it")]
     Order,
     #[error("is more than {MAX_WEIGHT}")]
@@ -162,6 +166,60 @@ pub(crate) fn backend(message: &wire::Backend) -> Result<Backend> {
         decoded.push(endpoint);
     }
     Ok(Backend { endpoints: decoded })
+}
+
+pub(crate) fn external(message: &wire::External) -> Result<External> {
+    let wire::External {
+        host,
+        port: number,
+        tls,
+        denied,
+    } = message;
+    let place = Place::root("host");
+    let host = Hostname::parse(host).map_err(|error| place.error(FieldProblem::Hostname(error)))?;
+    let place = Place::root("denied");
+    // More than a list of a route may have: our own pods are denied one by one.
+    if denied.len() > MAX_DENIED_RANGES {
+        return Err(place.error(FieldProblem::TooMany));
+    }
+    let denied = denied.iter().enumerate();
+    let denied = denied.map(|(index, listed)| range(&place.at(index), listed));
+    let tls = tls
+        .as_ref()
+        .map(|tls| external_tls(&Place::root("tls"), tls));
+    Ok(External {
+        host,
+        port: port(&Place::root("port"), *number)?,
+        tls: tls.transpose()?,
+        denied: denied.collect::<Result<_>>()?,
+    })
+}
+
+fn external_tls(place: &Place<'_>, message: &wire::ExternalTls) -> Result<ExternalTls> {
+    use wire::external_tls::Authorities as From;
+    let authorities = match &message.authorities {
+        Some(From::System(wire::SystemAuthorities {})) => Authorities::System,
+        Some(From::Private(wire::PrivateAuthorities { certificates })) => {
+            bounded(&place.field("certificates"), certificates)?;
+            let certificates = certificates.iter();
+            let certificates = certificates.map(|der| CertificateDer::from(der.to_vec()));
+            Authorities::These(certificates.collect())
+        }
+        // Nobody at all would be trusted, or anybody: neither was asked for.
+        None => return Err(place.field("authorities").error(FieldProblem::Unknown)),
+    };
+    Ok(ExternalTls { authorities })
+}
+
+fn range(place: &Place<'_>, message: &wire::AddressRange) -> Result<IpNet> {
+    let wire::AddressRange {
+        address: bytes,
+        prefix_length,
+    } = message;
+    let address = address(&place.field("address"), bytes)?;
+    let length = u8::try_from(*prefix_length).ok();
+    let range = length.and_then(|length| IpNet::new(address, length).ok());
+    range.ok_or_else(|| place.field("prefix_length").error(FieldProblem::Prefix))
 }
 
 pub(crate) fn certificate(message: wire::Certificate) -> Result<CertificateResource> {
@@ -266,6 +324,7 @@ fn weighted(place: &Place<'_>, message: &wire::WeightedBackend) -> Result<Weight
         service,
         port: port_number,
         weight,
+        external,
         proxy_protocol,
     } = message;
     let proxy_protocol = match wire::ProxyProtocol::try_from(*proxy_protocol) {
@@ -277,12 +336,25 @@ fn weighted(place: &Place<'_>, message: &wire::WeightedBackend) -> Result<Weight
     if *weight > MAX_WEIGHT {
         return Err(place.field("weight").error(FieldProblem::Weight));
     }
-    Ok(WeightedBackend {
-        backend: BackendKey {
+    let backend = match external {
+        Some(wire::ExternalRef {
+            namespace,
+            name: external,
+        }) => {
+            let place = place.field("external");
+            Destination::External(ExternalKey {
+                namespace: name(&place.field("namespace"), namespace)?,
+                name: name(&place.field("name"), external)?,
+            })
+        }
+        None => Destination::Service(BackendKey {
             namespace: name(&place.field("namespace"), namespace)?,
             service: name(&place.field("service"), service)?,
             port: port(&place.field("port"), *port_number)?,
-        },
+        }),
+    };
+    Ok(WeightedBackend {
+        backend,
         weight: *weight,
         proxy_protocol,
     })
@@ -319,14 +391,11 @@ fn duration(place: &Place<'_>, message: Option<&wire::Duration>) -> Result<Durat
 
 fn endpoint(place: &Place<'_>, message: &wire::Endpoint) -> Result<Endpoint> {
     let wire::Endpoint {
-        address,
+        address: bytes,
         port: port_number,
         state,
     } = message;
-    let v4 = <[u8; 4]>::try_from(&address[..]).map(IpAddr::from);
-    let address = v4
-        .or_else(|_| <[u8; 16]>::try_from(&address[..]).map(IpAddr::from))
-        .map_err(|_| place.field("address").error(FieldProblem::Address))?;
+    let address = address(&place.field("address"), bytes)?;
     let state = match wire::EndpointState::try_from(*state) {
         Ok(wire::EndpointState::Ready) => EndpointState::Ready,
         Ok(wire::EndpointState::Terminating) => EndpointState::Terminating,
@@ -339,6 +408,12 @@ fn endpoint(place: &Place<'_>, message: &wire::Endpoint) -> Result<Endpoint> {
         address: SocketAddr::new(address, port.get()),
         state,
     })
+}
+
+fn address(place: &Place<'_>, bytes: &[u8]) -> Result<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+        .map_err(|_| place.error(FieldProblem::Address))
 }
 
 fn name(place: &Place<'_>, text: &str) -> Result<Arc<str>> {

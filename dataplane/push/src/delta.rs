@@ -11,7 +11,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use route_table::{Backend, CertificateResource, ResourceKey, Resources, Route, RouteKey};
+use route_table::{
+    Backend, CertificateResource, External, ResourceKey, Resources, Route, RouteKey,
+};
 
 use crate::encode::{self, Encoded};
 use crate::fit::{Costs, fit};
@@ -45,6 +47,7 @@ pub(crate) struct Entry {
 enum Source {
     Route(Arc<Route>),
     Backend(Arc<Backend>),
+    External(Arc<External>),
     Certificate(Arc<CertificateResource>),
 }
 
@@ -198,6 +201,7 @@ impl Entry {
         let mut encoded = match &source {
             Source::Route(route) => encode::route(route),
             Source::Backend(backend) => encode::backend(backend),
+            Source::External(external) => encode::external(external),
             Source::Certificate(certificate) => encode::certificate(certificate),
         };
         let holds = encoded.body.len() > most_bytes;
@@ -291,6 +295,7 @@ fn sources(resources: &Resources) -> impl Iterator<Item = (ResourceKey, Source)>
     let Resources {
         routes,
         backends,
+        externals,
         certificates,
     } = resources;
     let routes = routes.iter().map(|(key, route)| {
@@ -303,10 +308,15 @@ fn sources(resources: &Resources) -> impl Iterator<Item = (ResourceKey, Source)>
         let source = Source::Backend(backend.clone());
         (ResourceKey::Backend(key.clone()), source)
     });
+    let externals = externals.iter().map(|(key, external)| {
+        let source = Source::External(external.clone());
+        (ResourceKey::External(key.clone()), source)
+    });
     let certificates = certificates.iter().map(|(key, certificate)| {
         let source = Source::Certificate(certificate.clone());
         (ResourceKey::Certificate(key.clone()), source)
     });
+    let backends = backends.chain(externals);
     routes.chain(backends).chain(certificates)
 }
 

@@ -4,15 +4,15 @@
 //! goes in. This is the one place that reads the bytes of a private key; they are written once, into a buffer that is wiped when
 //! its last holder drops it. Every struct is taken apart without `..`, so that a new field cannot be forgotten here.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 use route_table::{
-    Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, Filters,
-    HostTls, NonUpgrade, OnPlain, OriginPolicy, ProxyProtocol, Route, RouteHostname, Rule,
-    Timeouts, WeightedBackend,
+    Authorities, Backend, BackendKey, CertificateKey, CertificateResource, Destination, Endpoint,
+    EndpointState, External, ExternalKey, ExternalTls, Filters, HostTls, NonUpgrade, OnPlain,
+    OriginPolicy, ProxyProtocol, Route, RouteHostname, Rule, Timeouts, WeightedBackend,
 };
 use zeroize::Zeroizing;
 
@@ -71,6 +71,46 @@ pub(crate) fn backend(backend: &Backend) -> Encoded {
     Encoded {
         requires: Vec::new(),
         body: message.encode_to_vec().into(),
+    }
+}
+
+pub(crate) fn external(external: &External) -> Encoded {
+    let External {
+        host,
+        port,
+        tls,
+        denied,
+    } = external;
+    let range = |range: &ipnet::IpNet| wire::AddressRange {
+        address: address_bytes(range.network()),
+        prefix_length: range.prefix_len().into(),
+    };
+    let message = wire::External {
+        host: host.to_string(),
+        port: port.get().into(),
+        tls: tls.as_ref().map(external_tls),
+        denied: denied.iter().map(range).collect(),
+    };
+    Encoded {
+        requires: Vec::new(),
+        body: message.encode_to_vec().into(),
+    }
+}
+
+fn external_tls(tls: &ExternalTls) -> wire::ExternalTls {
+    use wire::external_tls::Authorities as To;
+    let ExternalTls { authorities } = tls;
+    let authorities = match authorities {
+        Authorities::System => To::System(wire::SystemAuthorities {}),
+        Authorities::These(listed) => To::Private(wire::PrivateAuthorities {
+            certificates: listed
+                .iter()
+                .map(|certificate| Bytes::copy_from_slice(certificate))
+                .collect(),
+        }),
+    };
+    wire::ExternalTls {
+        authorities: Some(authorities),
     }
 }
 
@@ -177,12 +217,7 @@ fn rule(rule: &Rule) -> wire::Rule {
 
 fn weighted(weighted: &WeightedBackend) -> wire::WeightedBackend {
     let WeightedBackend {
-        backend:
-            BackendKey {
-                namespace,
-                service,
-                port,
-            },
+        backend,
         weight,
         proxy_protocol,
     } = weighted;
@@ -191,12 +226,30 @@ fn weighted(weighted: &WeightedBackend) -> wire::WeightedBackend {
         Some(ProxyProtocol::V1) => wire::ProxyProtocol::V1,
         Some(ProxyProtocol::V2) => wire::ProxyProtocol::V2,
     };
-    wire::WeightedBackend {
-        namespace: namespace.to_string(),
-        service: service.to_string(),
-        port: port.get().into(),
-        weight: *weight,
-        proxy_protocol: proxy_protocol.into(),
+    let proxy_protocol = proxy_protocol.into();
+    let weight = *weight;
+    match backend {
+        Destination::Service(BackendKey {
+            namespace,
+            service,
+            port,
+        }) => wire::WeightedBackend {
+            namespace: namespace.to_string(),
+            service: service.to_string(),
+            port: port.get().into(),
+            weight,
+            proxy_protocol,
+            external: None,
+        },
+        Destination::External(ExternalKey { namespace, name }) => wire::WeightedBackend {
+            weight,
+            proxy_protocol,
+            external: Some(wire::ExternalRef {
+                namespace: namespace.to_string(),
+                name: name.to_string(),
+            }),
+            ..wire::WeightedBackend::default()
+        },
     }
 }
 
@@ -214,15 +267,15 @@ fn endpoint(endpoint: &Endpoint) -> wire::Endpoint {
         EndpointState::Terminating => wire::EndpointState::Terminating,
     };
     wire::Endpoint {
-        address: address_bytes(*address),
+        address: address_bytes(address.ip()),
         port: address.port().into(),
         state: state.into(),
     }
 }
 
 /// Without the scope of an IPv6 address: it means something on one node only, and EndpointSlices have none.
-fn address_bytes(address: SocketAddr) -> Bytes {
-    match address.ip() {
+fn address_bytes(address: IpAddr) -> Bytes {
+    match address {
         IpAddr::V4(address) => Bytes::copy_from_slice(&address.octets()),
         IpAddr::V6(address) => Bytes::copy_from_slice(&address.octets()),
     }

@@ -257,7 +257,7 @@ fn needs(key: &RouteKey, route: &Route) -> BTreeSet<ResourceKey> {
     }
     for rule in &route.rules {
         let backends = rule.backends.iter();
-        needs.extend(backends.map(|weighted| ResourceKey::Backend(weighted.backend.clone())));
+        needs.extend(backends.map(|weighted| weighted.backend.resource()));
     }
     for hostname in &route.hostnames {
         match &hostname.tls {
@@ -274,11 +274,14 @@ fn keys(resources: &Resources) -> impl Iterator<Item = ResourceKey> + '_ {
     let Resources {
         routes,
         backends,
+        externals,
         certificates,
     } = resources;
     let routes = routes.keys().cloned().map(ResourceKey::Route);
     let backends = backends.keys().cloned().map(ResourceKey::Backend);
+    let externals = externals.keys().cloned().map(ResourceKey::External);
     let certificates = certificates.keys().cloned().map(ResourceKey::Certificate);
+    let backends = backends.chain(externals);
     routes.chain(backends).chain(certificates)
 }
 
@@ -286,14 +289,17 @@ fn only(resources: &Resources, keeps: impl Fn(&ResourceKey) -> bool) -> Resource
     let Resources {
         mut routes,
         mut backends,
+        mut externals,
         mut certificates,
     } = resources.clone();
     routes.retain(|key, _| keeps(&ResourceKey::Route(key.clone())));
     backends.retain(|key, _| keeps(&ResourceKey::Backend(key.clone())));
+    externals.retain(|key, _| keeps(&ResourceKey::External(key.clone())));
     certificates.retain(|key, _| keeps(&ResourceKey::Certificate(key.clone())));
     Resources {
         routes,
         backends,
+        externals,
         certificates,
     }
 }

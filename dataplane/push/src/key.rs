@@ -1,4 +1,5 @@
-//! Keys as they travel: `route/NAMESPACE/NAME`, `backend/NAMESPACE/SERVICE/PORT`, `certificate/NAMESPACE/SECRET`.
+//! Keys as they travel: `route/NAMESPACE/NAME`, `backend/NAMESPACE/SERVICE/PORT`, `external/NAMESPACE/NAME`,
+//! `certificate/NAMESPACE/SECRET`.
 //!
 //! Text rather than a message, so that both sides sort and hash the same bytes, also for a kind that one of them does not know.
 //! Names of Kubernetes objects hold no slash.
@@ -6,7 +7,7 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use route_table::{BackendKey, CertificateKey, ResourceKey, RouteKey};
+use route_table::{BackendKey, CertificateKey, ExternalKey, ResourceKey, RouteKey};
 
 /// Longest name of a Kubernetes object (a DNS subdomain).
 pub(crate) const MAX_NAME_BYTES: usize = 253;
@@ -20,6 +21,9 @@ pub(crate) fn key_text(key: &ResourceKey) -> String {
             service,
             port,
         }) => format!("backend/{namespace}/{service}/{port}"),
+        ResourceKey::External(ExternalKey { namespace, name }) => {
+            format!("external/{namespace}/{name}")
+        }
         ResourceKey::Certificate(CertificateKey { namespace, secret }) => {
             format!("certificate/{namespace}/{secret}")
         }
@@ -38,6 +42,10 @@ pub fn parse_key(text: &str) -> Option<ResourceKey> {
             namespace: name(namespace)?,
             service: name(service)?,
             port: port(port_text)?,
+        })),
+        ["external", namespace, external] => Some(ResourceKey::External(ExternalKey {
+            namespace: name(namespace)?,
+            name: name(external)?,
         })),
         ["certificate", namespace, secret] => Some(ResourceKey::Certificate(CertificateKey {
             namespace: name(namespace)?,
@@ -74,6 +82,7 @@ mod tests {
         for text in [
             "route/default/chat",
             "backend/default/chat/8282",
+            "external/default/inner",
             "certificate/a-b/chat.tls",
         ] {
             let key = parse_key(text).unwrap();

@@ -6,15 +6,17 @@ use std::num::NonZeroU16;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use route_table::{
-    Backend, BackendKey, CertificateKey, CertificateResource, Conditions, Endpoint, EndpointState,
-    HeaderMatch, HostPattern, HostTls, NonUpgrade, OnPlain, OriginPattern, OriginPolicy, PathMatch,
-    PrivateKey, ProxyProtocol, QueryParamMatch, Resources, Route, RouteHostname, RouteKey,
-    RouteMatch, Rule, Subprotocol, Timeouts, WeightedBackend,
+    Authorities, Backend, BackendKey, CertificateKey, CertificateResource, Conditions, Destination,
+    Endpoint, EndpointState, External, ExternalKey, ExternalTls, HeaderMatch, HostPattern, HostTls,
+    Hostname, NonUpgrade, OnPlain, OriginPattern, OriginPolicy, PathMatch, PrivateKey,
+    ProxyProtocol, QueryParamMatch, Resources, Route, RouteHostname, RouteKey, RouteMatch, Rule,
+    Subprotocol, Timeouts, WeightedBackend,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -55,6 +57,10 @@ pub(crate) fn route() -> Route {
         service: "chat".into(),
         port: NonZeroU16::MIN,
     };
+    let external = ExternalKey {
+        namespace: "default".into(),
+        name: "inner".into(),
+    };
     Route {
         created: Some(1_700_000_000),
         hostnames: vec![
@@ -85,11 +91,18 @@ pub(crate) fn route() -> Route {
                 refuse_missing: true,
             },
             filters: filters::samples::every().into(),
-            backends: vec![WeightedBackend {
-                backend,
-                weight: 1,
-                proxy_protocol: Some(ProxyProtocol::V2),
-            }],
+            backends: vec![
+                WeightedBackend {
+                    backend: backend.into(),
+                    weight: 1,
+                    proxy_protocol: Some(ProxyProtocol::V2),
+                },
+                WeightedBackend {
+                    backend: external.into(),
+                    weight: 2,
+                    proxy_protocol: None,
+                },
+            ],
             timeouts: Timeouts {
                 connect: Duration::from_secs(5),
                 handshake: Duration::from_millis(10_500),
@@ -139,6 +152,17 @@ fn backend_key() -> impl Strategy<Value = BackendKey> {
         service,
         port: NonZeroU16::new(port).unwrap(),
     })
+}
+
+fn external_key() -> impl Strategy<Value = ExternalKey> {
+    (name(), name()).prop_map(|(namespace, name)| ExternalKey { namespace, name })
+}
+
+fn destination() -> impl Strategy<Value = Destination> {
+    prop_oneof![
+        backend_key().prop_map(Destination::Service),
+        external_key().prop_map(Destination::External)
+    ]
 }
 
 fn tls() -> impl Strategy<Value = HostTls> {
@@ -193,7 +217,7 @@ fn origins() -> impl Strategy<Value = OriginPolicy> {
 
 fn rule() -> impl Strategy<Value = Rule> {
     let proxy_protocol = option::of(select(&[ProxyProtocol::V1, ProxyProtocol::V2][..]));
-    let weighted = (backend_key(), 0..=1_000_000_u32, proxy_protocol);
+    let weighted = (destination(), 0..=1_000_000_u32, proxy_protocol);
     let weighted = weighted.prop_map(|(backend, weight, proxy_protocol)| WeightedBackend {
         backend,
         weight,
@@ -249,6 +273,29 @@ pub(crate) fn any_backend() -> impl Strategy<Value = Backend> {
     })
 }
 
+pub(crate) fn any_external() -> impl Strategy<Value = External> {
+    let authorities = prop_oneof![
+        Just(Authorities::System),
+        vec(vec(any::<u8>(), 0..40), 1..3)
+            .prop_map(|der| Authorities::These(der.into_iter().map(Into::into).collect()))
+    ];
+    let tls = authorities.prop_map(|authorities| ExternalTls { authorities });
+    let denied = (any::<IpAddr>(), 0..=32_u8)
+        .prop_map(|(address, length)| IpNet::new(address, length).unwrap().trunc());
+    let parts = (
+        select(&["a.example.com", "b.example.org"][..]),
+        1..=u16::MAX,
+        option::of(tls),
+        vec(denied, 0..3),
+    );
+    parts.prop_map(|(host, port, tls, denied)| External {
+        host: Hostname::parse(host).unwrap(),
+        port: NonZeroU16::new(port).unwrap(),
+        tls,
+        denied,
+    })
+}
+
 /// Two certificates that the table takes.
 fn usable_certificates() -> Vec<CertificateResource> {
     static MADE: OnceLock<Vec<CertificateResource>> = OnceLock::new();
@@ -282,15 +329,17 @@ pub(crate) fn any_resources() -> impl Strategy<Value = Resources> {
     let parts = (
         btree_map(route_key, any_route().prop_map(Arc::new), 0..5),
         btree_map(backend_key(), any_backend().prop_map(Arc::new), 0..5),
+        btree_map(external_key(), any_external().prop_map(Arc::new), 0..3),
         btree_map(
             certificate_key(),
             any_certificate().prop_map(Arc::new),
             0..4,
         ),
     );
-    parts.prop_map(|(routes, backends, certificates)| Resources {
+    parts.prop_map(|(routes, backends, externals, certificates)| Resources {
         routes,
         backends,
+        externals,
         certificates,
     })
 }

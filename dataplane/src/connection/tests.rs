@@ -39,7 +39,7 @@ fn table_with(
         endpoints: endpoints.into_iter().collect(),
     };
     let backend_ref = WeightedBackend {
-        backend: backend_key.clone(),
+        backend: backend_key.clone().into(),
         weight: 1,
         proxy_protocol: None,
     };
@@ -100,6 +100,9 @@ fn config() -> Config {
         drain_timeout: Duration::ZERO,
         trusted_proxies: Vec::new(),
         proxy_protocol_peers: Vec::new(),
+        loopback: route_table::Loopback::Allow,
+        resolver: None,
+        backend_ca_file: None,
         limits: Limits::default(),
     }
 }

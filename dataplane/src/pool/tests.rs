@@ -28,7 +28,10 @@ fn address(last: u8) -> SocketAddr {
 
 fn key(last: u8) -> Key {
     let address = address(last);
-    Key { address }
+    Key {
+        address,
+        external: None,
+    }
 }
 
 fn pool(per_endpoint: usize, in_all: usize) -> Pool<Played> {

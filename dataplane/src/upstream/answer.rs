@@ -18,7 +18,7 @@ use super::Head;
 use crate::fields::{self, TransferCoding, transfer_coding};
 use crate::forward::{Body, empty, sent_before_failure, within};
 use crate::reject::Reject;
-use crate::send_limit::SendLimit;
+use crate::stream::Stream;
 
 /// Longest line of chunk size with its extensions, and of one trailer field.
 const MAX_CHUNK_LINE_BYTES: usize = 4096;
@@ -46,7 +46,7 @@ enum Chunk {
 
 /// The answer for the client; `received` is what came after the head, `read` the longest pause in the body.
 pub(super) fn pass_on(
-    stream: SendLimit,
+    stream: Stream,
     head: &Head,
     received: BytesMut,
     read: Duration,
@@ -123,7 +123,7 @@ fn content_length(fields: &HeaderMap) -> Result<Option<u64>, Reject> {
 /// A body that is still being read.
 #[derive(Debug)]
 struct Pieces {
-    stream: SendLimit,
+    stream: Stream,
     received: BytesMut,
     framing: Framing,
 }

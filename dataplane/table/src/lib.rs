@@ -1,12 +1,15 @@
 //! The route table: what the controller compiles and the dataplane serves from.
 //!
-//! The dataplane owns this contract. [`Resources`] is the form that travels: routes, backends and certificates by stable key.
+//! The dataplane owns this contract. [`Resources`] is the form that travels: routes, backends (endpoints, and names of external
+//! ones) and certificates by stable key.
 //! [`RouteTable::build`] is the one validator between the two, the same for standalone and for the push: it refuses what cannot
 //! be served, keeps the last accepted form of it, and reuses every part that did not change. Nothing here knows Kubernetes,
 //! sockets or time.
 
+mod addresses;
 mod backend;
 mod certificate;
+mod external;
 mod filters;
 mod host;
 mod lookup;
@@ -16,9 +19,14 @@ mod path;
 mod route;
 mod table;
 
+pub use addresses::{Loopback, is_off_limits};
 pub use backend::{Backend, Endpoint, EndpointState, MAX_ENDPOINTS};
 pub use certificate::{
     Certificate, CertificateError, CertificateKey, CertificateResource, PrivateKey,
+};
+pub use external::{
+    Authorities, Destination, External, ExternalKey, ExternalTls, MAX_AUTHORITIES,
+    MAX_DENIED_RANGES,
 };
 pub use filters::{
     FieldError, FieldName, FieldValue, Filters, HeaderField, HeaderModifier, PathModifier,

@@ -8,7 +8,9 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{CertificateKey, Filters, HostPattern, OriginPolicy, PathMatch, RouteMatch};
+use crate::{
+    CertificateKey, Destination, Filters, HostPattern, OriginPolicy, PathMatch, RouteMatch,
+};
 
 /// Names one `WebSocketRoute`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -154,7 +156,7 @@ pub enum NonUpgrade {
 /// A backend and its share of new connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightedBackend {
-    pub backend: BackendKey,
+    pub backend: Destination,
     /// Proportional; 0 takes none (Gateway API `BackendRef.weight`).
     pub weight: u32,
     /// What each connection to its endpoints begins with.

@@ -9,10 +9,13 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use rustls::RootCertStore;
+
 use crate::lookup::Serving;
 use crate::{
-    Backend, BackendKey, Certificate, CertificateError, CertificateKey, CertificateResource, Host,
-    HostPattern, HostTls, Hostname, MAX_CONDITIONS_OF_HOST, MAX_ENDPOINTS, PathModifier, Route,
+    Authorities, Backend, BackendKey, Certificate, CertificateError, CertificateKey,
+    CertificateResource, External, ExternalKey, Host, HostPattern, HostTls, Hostname,
+    MAX_AUTHORITIES, MAX_CONDITIONS_OF_HOST, MAX_DENIED_RANGES, MAX_ENDPOINTS, PathModifier, Route,
     RouteKey,
 };
 
@@ -21,6 +24,7 @@ use crate::{
 pub struct Resources {
     pub routes: BTreeMap<RouteKey, Arc<Route>>,
     pub backends: BTreeMap<BackendKey, Arc<Backend>>,
+    pub externals: BTreeMap<ExternalKey, Arc<External>>,
     pub certificates: BTreeMap<CertificateKey, Arc<CertificateResource>>,
 }
 
@@ -29,6 +33,7 @@ pub struct Resources {
 pub enum ResourceKey {
     Route(RouteKey),
     Backend(BackendKey),
+    External(ExternalKey),
     Certificate(CertificateKey),
 }
 
@@ -37,6 +42,7 @@ impl fmt::Display for ResourceKey {
         match self {
             Self::Route(key) => write!(f, "route {key}"),
             Self::Backend(key) => write!(f, "backend {key}"),
+            Self::External(key) => write!(f, "external backend {key}"),
             Self::Certificate(key) => write!(f, "certificate {key}"),
         }
     }
@@ -66,6 +72,12 @@ pub enum Invalid {
     TooManyConditions { hostname: HostPattern },
     #[error("{count} endpoints are more than the {MAX_ENDPOINTS} that a backend may have")]
     TooManyEndpoints { count: usize },
+    #[error(
+        "{count} denied address ranges are more than the {MAX_DENIED_RANGES} that are compared"
+    )]
+    TooManyRanges { count: usize },
+    #[error("its TLS trusts no authority, or one whose certificate cannot be used")]
+    Authorities,
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     #[error(
@@ -87,6 +99,7 @@ pub struct RouteTable {
     generation: u64,
     routes: BTreeMap<RouteKey, Arc<Route>>,
     backends: HashMap<BackendKey, Arc<Backend>>,
+    externals: HashMap<ExternalKey, Arc<External>>,
     certificates: HashMap<CertificateKey, Held>,
     exact: HashMap<Hostname, Arc<Host>>,
     /// By suffix.
@@ -116,11 +129,19 @@ impl RouteTable {
             ResourceKey::Backend,
             &mut rejected,
         );
+        let externals = accept(
+            &resources.externals,
+            |key| previous.externals.get(key).cloned(),
+            check_external,
+            ResourceKey::External,
+            &mut rejected,
+        );
         let certificates = accept_certificates(&resources.certificates, previous, &mut rejected);
         let mut table = Self {
             generation: previous.generation + 1,
             routes: routes.into_iter().collect(),
             backends: backends.into_iter().collect(),
+            externals: externals.into_iter().collect(),
             certificates,
             ..Self::default()
         };
@@ -199,6 +220,7 @@ impl RouteTable {
                     .is_some_and(|held| Arc::ptr_eq(held, route))
             })
             && same_entries(&self.backends, &other.backends, Arc::ptr_eq)
+            && same_entries(&self.externals, &other.externals, Arc::ptr_eq)
             && same_entries(&self.certificates, &other.certificates, certificates)
             && same_entries(&self.exact, &other.exact, Arc::ptr_eq)
             && same_entries(&self.wildcard, &other.wildcard, Arc::ptr_eq)
@@ -217,6 +239,12 @@ impl RouteTable {
     /// All backends, by key.
     pub fn backends(&self) -> impl Iterator<Item = (&BackendKey, &Arc<Backend>)> {
         self.backends.iter().collect::<BTreeMap<_, _>>().into_iter()
+    }
+
+    /// All external backends, by key.
+    pub fn externals(&self) -> impl Iterator<Item = (&ExternalKey, &Arc<External>)> {
+        let held = self.externals.iter();
+        held.collect::<BTreeMap<_, _>>().into_iter()
     }
 
     /// All certificates that can be served, by key.
@@ -246,6 +274,11 @@ impl RouteTable {
     /// The endpoints of a backend; a backend that is absent has none.
     pub fn backend(&self, key: &BackendKey) -> Option<&Arc<Backend>> {
         self.backends.get(key)
+    }
+
+    /// The name that an external backend stands for.
+    pub fn external(&self, key: &ExternalKey) -> Option<&Arc<External>> {
+        self.externals.get(key)
     }
 
     /// The certificate to serve for `key`, if it was ever usable.
@@ -366,5 +399,23 @@ fn check_backend(backend: &Backend) -> Result<(), Invalid> {
     match backend.endpoints.len() {
         count if count > MAX_ENDPOINTS => Err(Invalid::TooManyEndpoints { count }),
         _ => Ok(()),
+    }
+}
+
+fn check_external(external: &External) -> Result<(), Invalid> {
+    let count = external.denied.len();
+    if count > MAX_DENIED_RANGES {
+        return Err(Invalid::TooManyRanges { count });
+    }
+    match external.tls.as_ref().map(|tls| &tls.authorities) {
+        Some(Authorities::These(listed)) => {
+            let mut roots = RootCertStore::empty();
+            let usable = listed.iter().all(|one| roots.add(one.clone()).is_ok());
+            if listed.is_empty() || listed.len() > MAX_AUTHORITIES || !usable {
+                return Err(Invalid::Authorities);
+            }
+            Ok(())
+        }
+        Some(Authorities::System) | None => Ok(()),
     }
 }

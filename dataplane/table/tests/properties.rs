@@ -20,10 +20,10 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::test_runner::{Config, TestRunner};
 use route_table::{
-    Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, HostPattern,
-    HostTls, Hostname, Invalid, MAX_ENDPOINTS, NonUpgrade, OnPlain, PathMatch, PrivateKey,
-    Rejected, RequestParts, ResourceKey, Resources, Route, RouteHostname, RouteKey, RouteMatch,
-    RouteTable, Rule, Timeouts, WeightedBackend,
+    Authorities, Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState,
+    External, ExternalKey, ExternalTls, HostPattern, HostTls, Hostname, Invalid, MAX_ENDPOINTS,
+    NonUpgrade, OnPlain, PathMatch, PrivateKey, Rejected, RequestParts, ResourceKey, Resources,
+    Route, RouteHostname, RouteKey, RouteMatch, RouteTable, Rule, Timeouts, WeightedBackend,
 };
 
 const HOSTNAMES: [&str; 5] = [
@@ -166,6 +166,12 @@ fn assert_shared(
         let same = Arc::ptr_eq(a.backend(key).unwrap(), b.backend(key).unwrap());
         assert_eq!(same, changed != Some(key), "{key}");
     }
+    for key in resources.externals.keys() {
+        assert!(
+            Arc::ptr_eq(a.external(key).unwrap(), b.external(key).unwrap()),
+            "{key}"
+        );
+    }
     for key in resources.certificates.keys() {
         let same = Arc::ptr_eq(a.certificate(key).unwrap(), b.certificate(key).unwrap());
         assert!(same, "{key}");
@@ -196,8 +202,10 @@ fn a_rejected_resource_keeps_its_last_form() {
         let (before, _) = RouteTable::build(&resources, &RouteTable::empty());
         let bad = spoiled(&resources);
         let (after, rejected) = RouteTable::build(&bad, &before);
-        let count =
-            resources.routes.len() + resources.backends.len() + resources.certificates.len();
+        let count = resources.routes.len()
+            + resources.backends.len()
+            + resources.externals.len()
+            + resources.certificates.len();
         prop_assert_eq!(rejected.len(), count);
         prop_assert_eq!(after.generation(), before.generation());
         assert_shared(&resources, &before, &after, None);
@@ -214,6 +222,12 @@ fn a_rejected_resource_keeps_its_last_form() {
                     .backends
                     .keys()
                     .all(|key| table.backend(key).is_none())
+            );
+            prop_assert!(
+                resources
+                    .externals
+                    .keys()
+                    .all(|key| table.external(key).is_none())
             );
             prop_assert!(
                 resources
@@ -414,8 +428,26 @@ fn resources() -> impl Strategy<Value = Resources> {
                 )
             })
             .collect(),
+        externals: externals(count),
         certificates: certificates(count),
     })
+}
+
+fn externals(count: usize) -> BTreeMap<ExternalKey, Arc<External>> {
+    let external = |index| {
+        let key = ExternalKey {
+            namespace: "n1".into(),
+            name: format!("e{index}").into(),
+        };
+        let external = External {
+            host: Hostname::parse("inner.example.com").unwrap(),
+            port: NonZeroU16::MIN,
+            tls: None,
+            denied: Vec::new(),
+        };
+        (key, Arc::new(external))
+    };
+    (0..count).map(external).collect()
 }
 
 fn route() -> impl Strategy<Value = Route> {
@@ -458,7 +490,7 @@ fn rule(name: &str, matches: Vec<PathMatch>) -> Rule {
         origins: route_table::OriginPolicy::default(),
         filters: Arc::default(),
         backends: vec![WeightedBackend {
-            backend: backend_key("s0"),
+            backend: backend_key("s0").into(),
             weight: 1,
             proxy_protocol: None,
         }],
@@ -520,6 +552,7 @@ fn copied(resources: &Resources) -> Resources {
     Resources {
         routes: copy(&resources.routes),
         backends: copy(&resources.backends),
+        externals: copy(&resources.externals),
         certificates: copy(&resources.certificates),
     }
 }
@@ -536,6 +569,11 @@ fn spoiled(resources: &Resources) -> Resources {
             state: EndpointState::Ready,
         };
         Arc::make_mut(backend).endpoints = vec![one; MAX_ENDPOINTS + 1];
+    }
+    for external in bad.externals.values_mut() {
+        Arc::make_mut(external).tls = Some(ExternalTls {
+            authorities: Authorities::These(Vec::new()),
+        });
     }
     for certificate in bad.certificates.values_mut() {
         *certificate = Arc::new(CertificateResource::Serve {

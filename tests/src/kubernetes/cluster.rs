@@ -114,11 +114,18 @@ impl Cluster {
             files: AtomicU32::new(0),
             folder,
         };
-        cluster.kubectl.apply(&definition()).await;
+        cluster.kubectl.apply(&definitions()).await;
         cluster
             .kubectl
             .wait(
                 "crd/websocketroutes.ws-ingress.dev",
+                "condition=Established",
+            )
+            .await;
+        cluster
+            .kubectl
+            .wait(
+                "crd/externalbackends.ws-ingress.dev",
                 "condition=Established",
             )
             .await;
@@ -213,10 +220,19 @@ impl Cluster {
     }
 }
 
-/// The committed CRD.
-pub fn definition() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/websocketroutes.yaml");
+/// The kinds of ours, as their definitions are named.
+pub const KINDS: [&str; 2] = ["websocketroutes", "externalbackends"];
+
+/// A committed CRD, by its kind in the plural.
+pub fn definition(plural: &str) -> String {
+    let path = format!("../crds/{plural}.yaml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     fs::read_to_string(path).expect("the committed CRD")
+}
+
+/// All of them.
+pub fn definitions() -> String {
+    KINDS.map(definition).join("---\n")
 }
 
 /// A folder that is named after this process. What a killed process left behind is removed by the next one: etcd writes

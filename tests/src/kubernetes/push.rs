@@ -159,6 +159,7 @@ pub fn route(name: &str, host: &str, requires: &[&str], backend: &str) -> wire::
         }],
         non_upgrade: wire::NonUpgrade::Reject.into(),
         backends: vec![wire::WeightedBackend {
+            external: None,
             namespace: NAMESPACE.to_owned(),
             service: backend.to_owned(),
             port: SERVICE_PORT.into(),

@@ -1,8 +1,9 @@
 use jiff::Timestamp;
+use route_table::Loopback;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::compile::{Compiled, LoopbackEndpoints, compile};
+use crate::compile::{Compiled, compile};
 use crate::store::{Store, UnlistedSecrets};
 
 /// A route to a Service whose slices have these endpoints.
@@ -37,7 +38,7 @@ fn compiled(slices: &[Vec<Value>]) -> Compiled {
     }
     let config = CompileConfig {
         class: "c".to_owned(),
-        loopback_endpoints: LoopbackEndpoints::Refuse,
+        loopback_endpoints: Loopback::Refuse,
         denied_backends: Vec::new(),
         own_services: Vec::new(),
     };

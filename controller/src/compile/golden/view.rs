@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName};
 use route_table::{
-    CertificateResource, Filters, HostTls, Hostname, NonUpgrade, OnPlain, OriginPolicy,
-    RequestParts, Route, RouteTable, Rule, WeightedBackend,
+    Authorities, CertificateResource, External, Filters, HostTls, Hostname, NonUpgrade, OnPlain,
+    OriginPolicy, RequestParts, Route, RouteTable, Rule, WeightedBackend,
 };
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use serde::Serialize;
@@ -19,6 +19,8 @@ use crate::compile::{Condition, RouteStatus};
 struct View {
     routes: BTreeMap<String, RouteView>,
     backends: BTreeMap<String, Vec<String>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    externals: BTreeMap<String, String>,
     certificates: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     requests: BTreeMap<String, String>,
@@ -75,6 +77,7 @@ pub(super) fn render(run: &Run) -> String {
                 .map(|endpoint| format!("{} {:?}", endpoint.address, endpoint.state))
                 .collect()
         }),
+        externals: text_keys(&resources.externals, |external| external_view(external)),
         certificates: text_keys(&resources.certificates, |certificate| {
             certificate_view(certificate)
         }),
@@ -162,6 +165,17 @@ fn origins_view(policy: &OriginPolicy) -> Vec<String> {
     let missing = refuse_missing.then(|| "not without one".to_owned());
     let allowed = allowed.iter().map(ToString::to_string);
     allowed.chain(missing).collect()
+}
+
+fn external_view(external: &External) -> String {
+    let tls = match external.tls.as_ref().map(|tls| &tls.authorities) {
+        None => "plain".to_owned(),
+        Some(Authorities::System) => "TLS by the system's authorities".to_owned(),
+        Some(Authorities::These(listed)) => format!("TLS by {} authorities", listed.len()),
+    };
+    let denied = external.denied.iter().map(ToString::to_string);
+    let denied = denied.collect::<Vec<_>>().join(", ");
+    format!("{} {tls}, denied [{denied}]", external.authority())
 }
 
 fn certificate_view(certificate: &CertificateResource) -> String {

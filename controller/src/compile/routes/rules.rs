@@ -1,15 +1,19 @@
 //! A rule of a route, field by field.
 
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use crds::{BackendRef, MAX_BACKEND_REFS, MAX_WEIGHT, RouteRule, RouteTimeouts};
-use route_table::{BackendKey, NonUpgrade, ProxyProtocol, Rule, Timeouts, WeightedBackend};
+use route_table::{
+    BackendKey, Destination, ExternalKey, NonUpgrade, ProxyProtocol, Rule, Timeouts,
+    WeightedBackend,
+};
 
 use super::filters::{read_filters, redirects};
-use super::forms::{Form, check_name, namespace_of};
+use super::forms::{Form, check_name, namespace_of, shown};
 use super::matches::read_matches;
 use super::origins::read_origins;
-use crate::compile::draft::Draft;
+use crate::compile::draft::{Draft, ExternalRef};
 
 /// Reads one rule; `field` is its place in the spec.
 pub(super) fn read_rule(draft: &mut Draft, field: &str, index: usize, rule: &RouteRule) -> Rule {
@@ -40,6 +44,8 @@ fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<Weight
     let listed = draft.bounded(&field, &rule.backend_refs, MAX_BACKEND_REFS);
     for (index, reference) in listed.iter().enumerate() {
         let BackendRef {
+            group,
+            kind,
             name,
             namespace,
             port,
@@ -50,13 +56,8 @@ fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<Weight
         let before = draft.findings.len();
         check_name(draft, &format!("{field}.name"), name, Form::Service);
         let namespace = namespace_of(draft, &field, namespace.as_deref());
-        let number = u16::try_from(*port).ok().and_then(NonZeroU16::new);
-        if number.is_none() {
-            draft.refuse(
-                &format!("{field}.port"),
-                &format!("{port} must be a port of the Service, from 1 to 65535"),
-            );
-        }
+        let kind = read_kind(draft, &field, group, kind);
+        let port = read_port(draft, &field, *port, kind);
         let share = u32::try_from(*weight)
             .ok()
             .filter(|_| *weight <= MAX_WEIGHT);
@@ -66,18 +67,36 @@ fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<Weight
                 &format!("{weight} must be from 0 to {MAX_WEIGHT}; 0 takes no new connections"),
             );
         }
-        let (Some(port), Some(weight)) = (number, share) else {
+        let (Some(kind), Some(weight)) = (kind, share) else {
             continue;
         };
         if draft.findings.len() > before {
             continue;
         }
-        let backend = BackendKey {
-            namespace,
-            service: name.as_str().into(),
-            port,
+        let name: Arc<str> = name.as_str().into();
+        let backend = match (kind, port) {
+            (Kind::Service, Some(port)) => {
+                let service = name;
+                let key = BackendKey {
+                    namespace,
+                    service,
+                    port,
+                };
+                draft.backend_refs.push((field, key.clone()));
+                Destination::Service(key)
+            }
+            // Refused above.
+            (Kind::Service, None) => continue,
+            (Kind::External, port) => {
+                let key = ExternalKey { namespace, name };
+                draft.external_refs.push(ExternalRef {
+                    field,
+                    key: key.clone(),
+                    port,
+                });
+                Destination::External(key)
+            }
         };
-        draft.backend_refs.push((field, backend.clone()));
         backends.push(WeightedBackend {
             backend,
             weight,
@@ -88,6 +107,51 @@ fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<Weight
         });
     }
     backends
+}
+
+/// What a reference leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Service,
+    External,
+}
+
+fn read_kind(draft: &mut Draft, field: &str, group: &str, kind: &str) -> Option<Kind> {
+    match (group, kind) {
+        ("", crds::SERVICE) => Some(Kind::Service),
+        (crds::GROUP, crds::EXTERNAL_BACKEND) => Some(Kind::External),
+        _ => {
+            let text = format!(
+                "{} of group {} is not served: group and kind must be left out for a Service, or be ws-ingress.dev and ExternalBackend",
+                shown(kind),
+                shown(group)
+            );
+            draft.refuse(field, &text);
+            None
+        }
+    }
+}
+
+fn read_port(
+    draft: &mut Draft,
+    field: &str,
+    port: Option<i32>,
+    kind: Option<Kind>,
+) -> Option<NonZeroU16> {
+    let field = format!("{field}.port");
+    let Some(port) = port else {
+        if kind == Some(Kind::Service) {
+            let text = "must be given for a Service; write the number of one of its ports";
+            draft.refuse(&field, text);
+        }
+        return None;
+    };
+    let number = u16::try_from(port).ok().and_then(NonZeroU16::new);
+    if number.is_none() {
+        let text = format!("{port} must be a port of the backend, from 1 to 65535");
+        draft.refuse(&field, &text);
+    }
+    number
 }
 
 fn read_timeouts(draft: &mut Draft, field: &str, timeouts: &RouteTimeouts) -> Timeouts {

@@ -15,13 +15,13 @@ use hyper::body::Frame;
 use kube::Client;
 use kube::client::Body;
 use prometheus_client::registry::Registry;
-use route_table::{CertificateResource, HostTls};
+use route_table::{CertificateResource, HostTls, Loopback};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::super::*;
-use crate::compile::{CompileConfig, LoopbackEndpoints, compile};
+use crate::compile::{CompileConfig, compile};
 use crate::decode::decode;
 use crate::freshness::Epoch;
 use crate::metrics::Metrics;
@@ -34,7 +34,8 @@ const CERTIFICATE: [&str; 2] = [
 /// On a clock that stands still nothing takes long by itself.
 pub(super) const LIMIT: Duration = Duration::from_mins(10);
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
+    Kind::ExternalBackend,
     Kind::Secret,
     Kind::Service,
     Kind::EndpointSlice,
@@ -156,7 +157,7 @@ pub(super) struct World {
 pub(super) fn usual_compile() -> Compile {
     let config = CompileConfig {
         class: "ws-ingress".to_owned(),
-        loopback_endpoints: LoopbackEndpoints::Refuse,
+        loopback_endpoints: Loopback::Refuse,
         denied_backends: Vec::new(),
         own_services: Vec::new(),
     };
@@ -289,6 +290,7 @@ impl World {
             let items = match kind {
                 Kind::Secret => secrets.iter().map(|name| secret(name)).collect(),
                 Kind::WebSocketRoute
+                | Kind::ExternalBackend
                 | Kind::Service
                 | Kind::EndpointSlice
                 | Kind::ReferenceGrant => Vec::new(),

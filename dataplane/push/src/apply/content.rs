@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use route_table::{
-    Backend, BackendKey, CertificateKey, CertificateResource, ResourceKey, Resources, Route,
-    RouteKey,
+    Backend, BackendKey, CertificateKey, CertificateResource, External, ExternalKey, ResourceKey,
+    Resources, Route, RouteKey,
 };
 
 use crate::closed::{self, Scope};
@@ -20,6 +20,7 @@ const MAX_SHOWN_BYTES: usize = 64;
 pub(super) enum Resource {
     Route(RouteKey, Arc<Route>),
     Backend(BackendKey, Arc<Backend>),
+    External(ExternalKey, Arc<External>),
     Certificate(CertificateKey, Arc<CertificateResource>),
 }
 
@@ -91,6 +92,10 @@ fn decode(resource: &wire::Resource) -> Result<Resource, Undecodable> {
             let backend = decode::backend(&decode::message(body)?)?;
             Ok(Resource::Backend(key, Arc::new(backend)))
         }
+        Some(ResourceKey::External(key)) => {
+            let external = decode::external(&decode::message(body)?)?;
+            Ok(Resource::External(key, Arc::new(external)))
+        }
         Some(ResourceKey::Certificate(key)) => {
             let certificate = decode::certificate(decode::message(body)?)?;
             Ok(Resource::Certificate(key, Arc::new(certificate)))
@@ -109,7 +114,7 @@ fn close(resource: &wire::Resource, scope: Scope) -> Option<Resource> {
                 Arc::new(closed::route(&message, scope)),
             ))
         }
-        ResourceKey::Backend(_) | ResourceKey::Certificate(_) => None,
+        ResourceKey::Backend(_) | ResourceKey::External(_) | ResourceKey::Certificate(_) => None,
     }
 }
 
@@ -121,6 +126,9 @@ impl Resource {
             }
             Self::Backend(key, backend) => {
                 resources.backends.insert(key, backend);
+            }
+            Self::External(key, external) => {
+                resources.externals.insert(key, external);
             }
             Self::Certificate(key, certificate) => {
                 resources.certificates.insert(key, certificate);
@@ -137,7 +145,8 @@ pub(super) fn close_standing(resources: &mut Resources, key: &str, scope: Scope)
                 *route = Arc::new(closed::of_accepted(route, scope));
             }
         }
-        Some(ResourceKey::Backend(_) | ResourceKey::Certificate(_)) | None => {
+        Some(ResourceKey::Backend(_) | ResourceKey::External(_) | ResourceKey::Certificate(_))
+        | None => {
             remove(resources, key);
         }
     }
@@ -151,6 +160,9 @@ pub(super) fn remove(resources: &mut Resources, key: &str) {
         }
         Some(ResourceKey::Backend(key)) => {
             resources.backends.remove(&key);
+        }
+        Some(ResourceKey::External(key)) => {
+            resources.externals.remove(&key);
         }
         Some(ResourceKey::Certificate(key)) => {
             resources.certificates.remove(&key);

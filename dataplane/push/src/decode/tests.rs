@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::encode;
-use crate::samples::{self, any_backend, any_certificate, any_route};
+use crate::samples::{self, any_backend, any_certificate, any_external, any_route};
 
 /// What a route comes to after a change of its message.
 #[track_caller]
@@ -252,10 +252,51 @@ fn broken_encoding_is_refused() {
     );
 }
 
+#[test]
+fn an_external_backend_with_a_broken_field_is_refused() {
+    let sent = wire::External {
+        host: "a.example.com".into(),
+        port: 443,
+        tls: Some(wire::ExternalTls {
+            authorities: Some(wire::external_tls::Authorities::System(
+                wire::SystemAuthorities {},
+            )),
+        }),
+        denied: vec![wire::AddressRange {
+            address: vec![10, 0, 0, 0].into(),
+            prefix_length: 8,
+        }],
+    };
+    assert!(external(&sent).is_ok());
+    let check = |change: &dyn Fn(&mut wire::External), field: &str, problem| {
+        let mut sent = sent.clone();
+        change(&mut sent);
+        let expected = Undecodable {
+            field: field.into(),
+            problem,
+        };
+        assert_eq!(external(&sent), Err(expected));
+    };
+    let not_a_name = FieldProblem::Hostname(HostnameError::IpAddress);
+    check(&|sent| sent.host = "10.0.0.1".into(), "host", not_a_name);
+    check(&|sent| sent.port = 0, "port", FieldProblem::Port);
+    // A later kind of authorities: whoever does not know it must not trust others instead.
+    let unknown = FieldProblem::Unknown;
+    let no_authorities = |sent: &mut wire::External| {
+        sent.tls = Some(wire::ExternalTls { authorities: None });
+    };
+    check(&no_authorities, "tls.authorities", unknown);
+    let too_long = |sent: &mut wire::External| sent.denied[0].prefix_length = 33;
+    check(&too_long, "denied[0].prefix_length", FieldProblem::Prefix);
+    let short = |sent: &mut wire::External| sent.denied[0].address = vec![10].into();
+    check(&short, "denied[0].address", FieldProblem::Address);
+}
+
 proptest! {
     #[test]
     fn what_is_encoded_is_decoded_alike(
-        sent in any_route(), endpoints in any_backend(), served in any_certificate()
+        sent in any_route(), endpoints in any_backend(), served in any_certificate(),
+        name in any_external()
     ) {
         let decoded = route(&message(&encode::route(&sent).body).unwrap());
         prop_assert_eq!(decoded, Ok(sent));
@@ -263,6 +304,8 @@ proptest! {
         prop_assert_eq!(decoded, Ok(endpoints));
         let decoded = certificate(message(&encode::certificate(&served).body).unwrap());
         prop_assert_eq!(decoded, Ok(served));
+        let decoded = external(&message(&encode::external(&name).body).unwrap());
+        prop_assert_eq!(decoded, Ok(name));
     }
 
     #[test]
@@ -270,6 +313,7 @@ proptest! {
         let body = Bytes::from(body);
         let _ = message(&body).map(|body| route(&body));
         let _ = message(&body).map(|body| backend(&body));
+        let _ = message(&body).map(|body| external(&body));
         let _ = message(&body).map(certificate);
     }
 

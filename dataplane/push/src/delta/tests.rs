@@ -156,7 +156,7 @@ fn set_over_a_limit_loses_what_does_not_fit_and_nothing_else() {
                 send: hour,
             },
             backends: vec![WeightedBackend {
-                backend: key.clone(),
+                backend: key.clone().into(),
                 weight: 1,
                 proxy_protocol: None,
             }],
@@ -233,7 +233,7 @@ fn what_is_left_out_falls_to_no_other_route() {
         let rule = |(index, path): (usize, &&str)| Rule {
             matches: vec![PathMatch::prefix(path).unwrap().into()],
             backends: vec![WeightedBackend {
-                backend: service(index),
+                backend: service(index).into(),
                 weight: 1,
                 proxy_protocol: None,
             }],

@@ -27,7 +27,7 @@ fn backend_key(name: &str) -> BackendKey {
 fn route(created: Option<i64>, backends: &[&str]) -> Arc<Route> {
     let second = Duration::from_secs(1);
     let backends = backends.iter().map(|name| WeightedBackend {
-        backend: backend_key(name),
+        backend: backend_key(name).into(),
         weight: 1,
         proxy_protocol: None,
     });
@@ -222,7 +222,9 @@ proptest! {
             fn of(&self, key: &ResourceKey) -> usize {
                 match key {
                     ResourceKey::Route(_) => 1,
-                    ResourceKey::Backend(_) | ResourceKey::Certificate(_) => 2,
+                    ResourceKey::Backend(_)
+                    | ResourceKey::External(_)
+                    | ResourceKey::Certificate(_) => 2,
                 }
             }
             fn of_stub(&self, _: &RouteKey, _: &Arc<Route>) -> usize {

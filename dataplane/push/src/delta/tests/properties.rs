@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
 use prost::Message as _;
-use route_table::{Hostname, PathMatch, RequestParts, RouteTable};
+use route_table::{Destination, Hostname, PathMatch, RequestParts, RouteTable};
 
 use super::super::*;
 use super::{apply, connect, encode};
@@ -35,7 +35,10 @@ fn served(table: &RouteTable, resources: &Resources) -> Vec<String> {
         }
     }
     for key in rules().flat_map(|rule| &rule.backends) {
-        served.push(format!("{key:?} {:?}", table.backend(&key.backend)));
+        served.push(match &key.backend {
+            Destination::Service(service) => format!("{key:?} {:?}", table.backend(service)),
+            Destination::External(external) => format!("{key:?} {:?}", table.external(external)),
+        });
     }
     for key in resources.certificates.keys() {
         served.push(format!("{key} {:?}", table.certificate(key)));
@@ -88,6 +91,12 @@ fn due(resources: &Resources, had: &Resources, set: &EncodedSet) -> Resources {
             &had.backends,
             set,
             ResourceKey::Backend,
+        ),
+        externals: pick(
+            &resources.externals,
+            &had.externals,
+            set,
+            ResourceKey::External,
         ),
         certificates: pick(
             &resources.certificates,

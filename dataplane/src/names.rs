@@ -1,0 +1,246 @@
+//! The addresses behind the names of external backends.
+//!
+//! In: the tables, for the names that some route needs, and DNS. Out: addresses that may be connected to. One task a name looks it up
+//! again and again, by its TTL; requests only read what is known, and the first ones wait for the first answer, all for the same
+//! look-up. A failure keeps the last answer for a while; the evidence that there is no address withdraws it at once. What no route may
+//! reach is taken out here, after DNS, and what is left is what gets connected to: a name that changes its mind between check and
+//! connect (DNS rebinding) gains nothing.
+
+mod dns;
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use route_table::{
+    Destination, External, Hostname, Loopback, RouteTable, Rule, WeightedBackend, is_off_limits,
+};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use self::dns::{Dns, Found};
+use crate::metrics::Metrics;
+
+/// Shortest time between two look-ups: a TTL of 0 means "for this transaction only" (RFC 1035 §3.2.1), and nobody needs more than one a
+/// second.
+const MIN_TTL: Duration = Duration::from_secs(1);
+/// Longest time: who set a day by mistake is not followed for a day.
+const MAX_TTL: Duration = Duration::from_mins(5);
+/// Until a name without addresses is looked up again: somebody is about to create it.
+const NOTHING_TTL: Duration = Duration::from_secs(5);
+/// Pauses after failures, doubled each time: name servers are back within seconds, or not soon (RFC 8767 §5 asks for 30 s at most).
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// How long an answer outlives its TTL while name servers fail. RFC 8767 §5 would allow days; after an hour without DNS the address
+/// may well belong to somebody else.
+const KEEP: Duration = Duration::from_hours(1);
+/// Look-ups at once: a thousand names are through in seconds, and no name server is flooded.
+const LOOK_UPS: usize = 16;
+
+/// What is known of a name; nothing before the first answer. Empty: it has no address.
+type Known = Option<Arc<[IpAddr]>>;
+
+/// The names that routes need, and their addresses.
+#[derive(Debug)]
+pub(crate) struct Names {
+    resolving: Arc<Resolving>,
+    known: Mutex<HashMap<Hostname, watch::Receiver<Known>>>,
+    /// Told when there are other names in `known`.
+    changed: Notify,
+}
+
+/// What all look-ups share.
+#[derive(Debug)]
+struct Resolving {
+    dns: Dns,
+    loopback: Loopback,
+    permits: Semaphore,
+    metrics: Arc<Metrics>,
+}
+
+impl Names {
+    /// Asks `server`, or those of the system.
+    pub(crate) fn new(
+        server: Option<SocketAddr>,
+        loopback: Loopback,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            resolving: Arc::new(Resolving {
+                dns: Dns::new(server),
+                loopback,
+                permits: Semaphore::new(LOOK_UPS),
+                metrics,
+            }),
+            known: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Looks up what each table needs, and nothing else, until there are no more tables.
+    pub(crate) async fn follow(self: Arc<Self>, mut table: watch::Receiver<Arc<RouteTable>>) {
+        let tasks = TaskTracker::new();
+        let mut running = HashMap::<Hostname, AbortOnDropHandle<()>>::new();
+        table.mark_changed();
+        while table.changed().await.is_ok() {
+            let needed = needed(&table.borrow_and_update());
+            running.retain(|host, _| needed.contains(host));
+            let mut begun = Vec::new();
+            for host in needed.iter().filter(|host| !running.contains_key(*host)) {
+                begun.push((host.clone(), watch::channel(None)));
+            }
+            {
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.retain(|host, _| needed.contains(host));
+                for (host, (_, receiver)) in &begun {
+                    known.insert(host.clone(), receiver.clone());
+                }
+            }
+            for (host, (sender, _)) in begun {
+                let resolving = self.resolving.clone();
+                let task = tasks.spawn(resolving.keep_up(host.clone(), sender));
+                running.insert(host, AbortOnDropHandle::new(task));
+            }
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Waits until each name that `rule` may lead to has had a first answer, at most for `limit`. A name without one has no endpoint.
+    pub(crate) async fn ready(&self, table: &RouteTable, rule: &Rule, limit: Duration) {
+        let hosts = rule.backends.iter().filter_map(|weighted| {
+            let WeightedBackend {
+                backend,
+                weight,
+                proxy_protocol: _,
+            } = weighted;
+            match backend {
+                Destination::External(key) if *weight > 0 => table.external(key),
+                Destination::External(_) | Destination::Service(_) => None,
+            }
+        });
+        let hosts = hosts.map(|external| external.host.clone());
+        let all = async {
+            for host in hosts {
+                self.first_answer(&host).await;
+            }
+        };
+        // Too late is the same as nothing: the caller finds no endpoint.
+        let _ = timeout(limit, all).await;
+    }
+
+    async fn first_answer(&self, host: &Hostname) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // From here on no notice is missed.
+            changed.as_mut().enable();
+            match self.receiver(host) {
+                // An error: no route needs the name any more.
+                Some(mut known) => {
+                    let _ = known.wait_for(Option::is_some).await;
+                    return;
+                }
+                // The table that needs it came a moment ago.
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Where connections to `external` may go at this moment.
+    pub(crate) fn endpoints(&self, external: &External) -> Vec<SocketAddr> {
+        let Some(known) = self.receiver(&external.host) else {
+            return Vec::new();
+        };
+        let addresses = known.borrow().clone().unwrap_or_default();
+        let permitted = addresses
+            .iter()
+            .filter(|ip| !external.denies(ip.to_canonical()))
+            .map(|ip| SocketAddr::new(*ip, external.port.get()))
+            .collect::<Vec<_>>();
+        if permitted.is_empty() && !addresses.is_empty() {
+            tracing::debug!(name = %external.host, "the operator denies all addresses of this name");
+        }
+        permitted
+    }
+
+    fn receiver(&self, host: &Hostname) -> Option<watch::Receiver<Known>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(host).cloned()
+    }
+}
+
+fn needed(table: &RouteTable) -> HashSet<Hostname> {
+    table
+        .externals()
+        .map(|(_, external)| external.host.clone())
+        .collect()
+}
+
+impl Resolving {
+    /// Looks a name up again and again; never ends by itself.
+    async fn keep_up(self: Arc<Self>, host: Hostname, known: watch::Sender<Known>) {
+        let mut kept_until = None;
+        let mut retry = FIRST_RETRY;
+        loop {
+            let found = self.look_up(&host).await;
+            let pause = match found {
+                Found::Addresses { addresses, ttl } => {
+                    retry = FIRST_RETRY;
+                    let ttl = ttl.clamp(MIN_TTL, MAX_TTL);
+                    kept_until = Some(Instant::now() + ttl + KEEP);
+                    let permitted = self.permitted(&host, addresses);
+                    let outcome = if permitted.is_empty() {
+                        "denied"
+                    } else {
+                        "found"
+                    };
+                    self.metrics.name_lookup(outcome);
+                    known.send_replace(Some(permitted));
+                    ttl
+                }
+                Found::Nothing => {
+                    retry = FIRST_RETRY;
+                    kept_until = None;
+                    self.metrics.name_lookup("nothing");
+                    tracing::debug!(name = %host, "the name has no address");
+                    known.send_replace(Some(Arc::default()));
+                    NOTHING_TTL
+                }
+                Found::Failed(failure) => {
+                    let pause = retry;
+                    retry = (retry * 2).min(LAST_RETRY);
+                    let keeps = kept_until.is_some_and(|until| Instant::now() < until);
+                    self.metrics
+                        .name_lookup(if keeps { "failed_kept" } else { "failed" });
+                    tracing::debug!(name = %host, %failure, cause = ?failure, keeps, "the look-up of a name failed");
+                    if !keeps {
+                        known.send_replace(Some(Arc::default()));
+                    }
+                    pause
+                }
+            };
+            sleep(pause).await;
+        }
+    }
+
+    async fn look_up(&self, host: &Hostname) -> Found {
+        // Never closed; without a permit the look-up would merely not be counted.
+        let _permit = self.permits.acquire().await;
+        self.dns.look_up(host).await
+    }
+
+    /// What is left of an answer without the addresses that nothing may lead to.
+    fn permitted(&self, host: &Hostname, addresses: Vec<IpAddr>) -> Arc<[IpAddr]> {
+        let mut addresses = addresses;
+        addresses.retain(|ip| {
+            let refused = is_off_limits(*ip, self.loopback);
+            if refused {
+                tracing::debug!(name = %host, address = %ip, "DNS leads to an address that no route may reach");
+            }
+            !refused
+        });
+        addresses.into()
+    }
+}
