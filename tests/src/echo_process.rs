@@ -32,8 +32,13 @@ impl EchoProcess {
 
     /// On this address.
     pub async fn start_on(ip: IpAddr, name: &str, flags: &[&str]) -> Self {
+        Self::start_at(SocketAddr::new(ip, 0), name, flags).await
+    }
+
+    /// On this address and port; port 0 lets the kernel choose.
+    pub async fn start_at(listen: SocketAddr, name: &str, flags: &[&str]) -> Self {
         let mut command = Command::new(build_folder().join("echo"));
-        let listen = SocketAddr::new(ip, 0).to_string();
+        let listen = listen.to_string();
         command
             .args(["--listen", &listen, "--exit-with-parent", "--name", name])
             .args(flags);

@@ -17,8 +17,8 @@ pub struct Settings {
     pub drain_timeout: &'static str,
     /// Its limit of open files (`ulimit -n`), from which it derives how many connections it takes; none is this process's.
     pub open_files: Option<u32>,
-    /// More flags, as they are.
-    pub more: &'static [&'static str],
+    /// More flags of `standalone`.
+    pub flags: Vec<String>,
 }
 
 impl Default for Settings {
@@ -27,7 +27,17 @@ impl Default for Settings {
             drain_delay: "0s",
             drain_timeout: "5s",
             open_files: None,
-            more: &[],
+            flags: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// The usual ones with these flags.
+    pub fn with(flags: &[&str]) -> Self {
+        Self {
+            flags: flags.iter().map(ToString::to_string).collect(),
+            ..Self::default()
         }
     }
 }
@@ -66,7 +76,7 @@ impl Gateway {
             "--drain-timeout",
             settings.drain_timeout,
         ]);
-        command.args(settings.more);
+        command.args(&settings.flags);
         let process = Process::spawn("ws-ingress", command);
 
         let line = process.stdout.with("listening ").await;

@@ -13,6 +13,7 @@
 //! | [`scene`], [`gateway`], [`manifests`], [`certificate`] | the product under test and what it is given |
 //! | [`client`], [`raw`], [`frame`], [`talkers`], [`page`] | the client side: a WebSocket client; bytes as they are; many that talk; a browser |
 //! | [`backend`], [`echo`], [`echo_process`] | the backend side: scripted sockets; the echo server and its process |
+//! | [`dns`] | a name server that says what a test wants |
 //! | [`kubernetes`] | a real API server, and the product in a cluster |
 //! | [`node`] | a cluster that runs pods, and the product as its chart installs it |
 //! | [`helm`], [`chart`], [`chart_cases`] | the chart, rendered and installed; its values; sets of values |
@@ -31,6 +32,7 @@ pub mod certificate;
 pub mod chart;
 pub mod chart_cases;
 pub mod client;
+pub mod dns;
 pub mod echo;
 pub mod echo_process;
 pub mod frame;

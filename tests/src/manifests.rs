@@ -54,6 +54,7 @@ pub struct Rule {
     asks: Option<String>,
     forward: bool,
     backends: Vec<(String, u16, Option<u32>)>,
+    externals: Vec<String>,
     timeouts: Vec<(&'static str, String)>,
     more: Vec<String>,
     proxy_protocol: Option<&'static str>,
@@ -68,6 +69,7 @@ impl Rule {
             asks: None,
             forward: false,
             backends: vec![(service.to_owned(), SERVICE_PORT, None)],
+            externals: Vec::new(),
             timeouts: Vec::new(),
             more: Vec::new(),
             proxy_protocol: None,
@@ -79,6 +81,15 @@ impl Rule {
     pub fn with(mut self, line: &str) -> Self {
         self.more.push(line.to_owned());
         self
+    }
+
+    /// A rule for every path, with one external backend.
+    pub fn to_external(name: &str) -> Self {
+        Self {
+            backends: Vec::new(),
+            externals: vec![name.to_owned()],
+            ..Self::to(name)
+        }
     }
 
     #[must_use]
@@ -152,6 +163,12 @@ impl Rule {
             if let Some(version) = self.proxy_protocol {
                 let _ = writeln!(text, "      proxyProtocol: {version}");
             }
+        }
+        for external in &self.externals {
+            let _ = writeln!(
+                text,
+                "    - group: ws-ingress.dev\n      kind: ExternalBackend\n      name: {external}"
+            );
         }
         if let Some(name) = &self.name {
             let _ = writeln!(text, "    name: {name}");
@@ -237,6 +254,31 @@ pub fn secret_of(name: &str, chain_pem: &str, key_pem: &str) -> String {
 fn indented(text: &str) -> String {
     text.lines()
         .fold(String::new(), |all, line| all + "    " + line + "\n")
+}
+
+/// How an [`external`] backend is spoken to.
+pub enum Security<'a> {
+    Plain,
+    /// TLS by the authorities of the system, or of the flag.
+    Tls,
+    /// TLS by this authority alone, in PEM.
+    TlsBy(&'a str),
+}
+
+/// An `ExternalBackend`.
+pub fn external(name: &str, host: &str, port: u16, security: &Security<'_>) -> String {
+    let mut text = format!(
+        "---\napiVersion: ws-ingress.dev/v1alpha1\nkind: ExternalBackend\nmetadata:\n  name: {name}\nspec:\n  host: {host}\n  port: {port}\n"
+    );
+    match security {
+        Security::Plain => {}
+        Security::Tls => text.push_str("  tls: {}\n"),
+        Security::TlsBy(pem) => {
+            let pem = indented(&indented(pem));
+            let _ = write!(text, "  tls:\n    caCertificates: |\n{pem}");
+        }
+    }
+    text
 }
 
 /// The port of every Service here; the addresses behind it have their own.

@@ -2,7 +2,7 @@
 //! The scripted backends use it for their side too.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -135,6 +135,36 @@ impl Connection {
         Ok(Self {
             stream: Stream::Tls(Box::new(within("a TLS handshake", connecting).await?)),
             buffer: Vec::new(),
+        })
+    }
+
+    /// From this address of our own, so that client and proxy can be told apart.
+    pub async fn plain_from(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
+        let connecting = async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::new(source, 0))?;
+            socket.connect(address).await
+        };
+        Ok(Self::from_tcp(
+            within("a TCP connection", connecting).await?,
+        ))
+    }
+
+    /// The same over TLS.
+    pub async fn tls_from(
+        source: IpAddr,
+        address: SocketAddr,
+        sni: &str,
+        root: CertificateDer<'static>,
+    ) -> io::Result<Self> {
+        let Self { stream, buffer } = Self::plain_from(source, address).await?;
+        let Stream::Tcp(tcp) = stream else {
+            return Err(ErrorKind::Unsupported.into());
+        };
+        let stream = within("a TLS handshake", client::tls_over(tcp, sni, root)).await?;
+        Ok(Self {
+            stream: Stream::Tls(Box::new(stream)),
+            buffer,
         })
     }
 

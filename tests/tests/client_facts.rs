@@ -14,11 +14,8 @@ const TRUSTING: &[&str] = &[
     "debug",
 ];
 
-async fn scene(backend: &Backend, more: &'static [&'static str]) -> Scene {
-    let settings = Settings {
-        more,
-        ..Settings::default()
-    };
+async fn scene(backend: &Backend, more: &[&str]) -> Scene {
+    let settings = Settings::with(more);
     let rules = [Rule::to(SERVICE).forward()];
     Scene::start(&rules, &[(SERVICE, &[backend.address])], &settings).await
 }

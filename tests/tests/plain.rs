@@ -39,10 +39,7 @@ fn check_redirect(answer: &Response, location: &str) {
 #[tokio::test]
 async fn by_default_everything_is_redirected_to_https_and_no_backend_hears_of_it() {
     let backend = Backend::accepting();
-    let settings = Settings {
-        more: &["--https-public-port", "8443"],
-        ..Settings::default()
-    };
+    let settings = Settings::with(&["--https-public-port", "8443"]);
     let scene = Scene::of_routes(&chat(""), &HOSTS, backend.address, &settings).await;
     // The path and the query are those that came, whether a rule takes them or not; the host is the one that was judged.
     for (target, host, location) in [
@@ -184,10 +181,7 @@ async fn it_belongs_to_the_owner_of_the_hostname() {
 async fn tls_that_a_trusted_proxy_ended_is_tls() {
     let backend = EchoProcess::start("first").await;
     for (plain, status) in [("plain: Redirect", 308), ("plain: Refuse", 403)] {
-        let settings = Settings {
-            more: &["--trusted-proxy-cidr", "127.0.0.1/32"],
-            ..Settings::default()
-        };
+        let settings = Settings::with(&["--trusted-proxy-cidr", "127.0.0.1/32"]);
         let scene = Scene::of_routes(&chat(plain), &HOSTS, backend.address, &settings).await;
         // Else it would be redirected through its proxy for ever.
         let https = "X-Forwarded-Proto: https\r\n";

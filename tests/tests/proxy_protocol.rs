@@ -29,11 +29,8 @@ fn v2(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
     header
 }
 
-async fn scene(backend: &Backend, more: &'static [&'static str]) -> Scene {
-    let settings = Settings {
-        more,
-        ..Settings::default()
-    };
+async fn scene(backend: &Backend, more: &[&str]) -> Scene {
+    let settings = Settings::with(more);
     let rules = [Rule::to(SERVICE).forward()];
     Scene::start(&rules, &[(SERVICE, &[backend.address])], &settings).await
 }
@@ -190,15 +187,8 @@ async fn from_elsewhere_a_header_is_bytes_like_any_others() {
 }
 
 /// A scene whose backend gets a header of this version; whoever connects is believed what it says of its client.
-async fn announcing(
-    backend: &Backend,
-    version: &'static str,
-    more: &'static [&'static str],
-) -> Scene {
-    let settings = Settings {
-        more,
-        ..Settings::default()
-    };
+async fn announcing(backend: &Backend, version: &'static str, more: &[&str]) -> Scene {
+    let settings = Settings::with(more);
     let rules = [Rule::to(SERVICE).forward().proxy_protocol(version)];
     Scene::start(&rules, &[(SERVICE, &[backend.address])], &settings).await
 }
