@@ -1,10 +1,6 @@
 //! `ExternalBackend`: a DNS name outside the cluster, or of another ingress, that rules may lead to.
 //!
 //! As in `websocketroute.rs`, doc comments are what `kubectl explain` prints, and texts and numbers are as wide as JSON has them.
-#![expect(
-    clippy::doc_markdown,
-    reason = "kubectl explain prints these comments as they are; backticks would stay in the text"
-)]
 
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

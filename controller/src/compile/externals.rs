@@ -44,17 +44,15 @@ pub(super) fn resolve(
                 Entry::Vacant(entry) => entry.insert(resolve_one(snapshot, key, &denied)),
             };
             let (reason, text) = match resolved {
-                Ok(external) => match port.filter(|port| *port != external.port) {
-                    None => continue,
-                    Some(_) => {
-                        mistaken.insert(key.clone());
-                        let port = external.port;
-                        let text = format!(
-                            "ExternalBackend {key} has port {port}; leave the port out here, or say the same"
-                        );
-                        (Reason::PortNotFound, text)
-                    }
-                },
+                Ok(external) if port.is_none_or(|port| port == external.port) => continue,
+                Ok(external) => {
+                    mistaken.insert(key.clone());
+                    let port = external.port;
+                    let text = format!(
+                        "ExternalBackend {key} has port {port}; leave the port out here, or say the same"
+                    );
+                    (Reason::PortNotFound, text)
+                }
                 Err((reason, text)) => (*reason, text.clone()),
             };
             draft.findings.push(Finding::new(reason, field, &text));

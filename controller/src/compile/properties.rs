@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use route_table::{
-    Backend, CertificateResource, Destination, HostTls, Invalid, Loopback, Resources, Route,
-    RouteTable,
+    Backend, CertificateResource, Destination, External, HostTls, Invalid, Loopback, Resources,
+    Route, RouteTable,
 };
 
 use super::{CompileConfig, Compiled, Reason, compile};
@@ -220,7 +220,7 @@ fn parts(compiled: &Compiled, route: &Route) -> Parts {
     let Resources {
         routes: _,
         backends,
-        externals: _,
+        externals,
         certificates,
     } = &compiled.resources;
     let named = route.rules.iter().flat_map(|rule| &rule.backends);
@@ -234,8 +234,8 @@ fn parts(compiled: &Compiled, route: &Route) -> Parts {
     (
         named
             .map(|named| match &named.backend {
-                Destination::Service(key) => backends.get(key).cloned(),
-                Destination::External(_) => None,
+                Destination::Service(key) => (backends.get(key).cloned(), None),
+                Destination::External(key) => (None, externals.get(key).cloned()),
             })
             .collect(),
         used.map(|key| certificates.get(key).cloned()).collect(),
@@ -243,7 +243,7 @@ fn parts(compiled: &Compiled, route: &Route) -> Parts {
 }
 
 type Parts = (
-    Vec<Option<Arc<Backend>>>,
+    Vec<(Option<Arc<Backend>>, Option<Arc<External>>)>,
     Vec<Option<Arc<CertificateResource>>>,
 );
 

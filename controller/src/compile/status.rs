@@ -40,11 +40,11 @@ pub enum Reason {
     RefNotPermitted,
     /// The Service does not exist.
     ServiceNotFound,
-    /// The ExternalBackend does not exist.
+    /// The external backend does not exist.
     ExternalBackendNotFound,
-    /// The ExternalBackend exists and cannot be used.
+    /// The external backend exists and cannot be used.
     ExternalBackendInvalid,
-    /// The Service, or ExternalBackend, has no such port.
+    /// The Service, or the external backend, has no such port.
     PortNotFound,
     /// The Service or its port cannot be spoken to.
     UnsupportedProtocol,

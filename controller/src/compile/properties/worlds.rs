@@ -39,7 +39,7 @@ pub(super) fn objects() -> impl Strategy<Value = Vec<Object>> {
 }
 
 fn object() -> impl Strategy<Value = Object> {
-    prop_oneof![4 => route(), 2 => secret(), 2 => service(), 3 => slice(), 1 => grant()]
+    prop_oneof![4 => route(), 2 => secret(), 2 => service(), 3 => slice(), 1 => external(), 2 => grant()]
 }
 
 fn metadata(names: &'static [&'static str]) -> impl Strategy<Value = Value> {
@@ -60,13 +60,13 @@ fn target() -> impl Strategy<Value = Value> {
 
 fn grant() -> impl Strategy<Value = Object> {
     let from = select(&NAMESPACES[..]);
-    (metadata(&["g1", "g2", "g3"]), from, select(vec!["Service", "Secret"])).prop_map(|(mut metadata, from, kind)| {
+    (metadata(&["g1", "g2", "g3"]), from, select(vec!["Service", "Service", "Secret", "Secret", "ExternalBackend"])).prop_map(|(mut metadata, from, kind)| {
         metadata["namespace"] = json!(SHARED);
         let grant = json!({
             "metadata": metadata,
             "spec": {
                 "from": [{ "group": "ws-ingress.dev", "kind": "WebSocketRoute", "namespace": from }],
-                "to": [{ "group": "", "kind": kind }],
+                "to": [{ "group": if kind == "ExternalBackend" { crds::GROUP } else { "" }, "kind": kind }],
             },
         });
         serde_json::from_value::<ReferenceGrant>(grant).unwrap().into()
@@ -95,9 +95,22 @@ fn route() -> impl Strategy<Value = Object> {
         }),
     ];
     let path = prop_oneof![6 => select(vec!["/", "/a", "/a/b"]), 1 => Just("not-a-path")];
-    let rule = (path, select(vec!["chat", "none"]), prop_oneof![6 => select(vec![80, 81]), 1 => Just(0)], target()).prop_map(|(path, name, port, namespace)| {
-        json!({ "matches": [{ "path": { "value": path } }], "backendRefs": [{ "name": name, "namespace": namespace, "port": port }] })
-    });
+    let external = (select(vec!["inner", "none"]), select(vec![Value::Null, json!(443), json!(80)]), target())
+        .prop_map(|(name, port, namespace)| {
+            json!({ "group": crds::GROUP, "kind": "ExternalBackend", "name": name, "namespace": namespace, "port": port })
+        });
+    let rule = (
+        path,
+        select(vec!["chat", "none"]),
+        prop_oneof![6 => select(vec![80, 81]), 1 => Just(0)],
+        target(),
+        prop::option::weighted(0.3, external),
+    )
+        .prop_map(|(path, name, port, namespace, external)| {
+            let service = json!({ "name": name, "namespace": namespace, "port": port });
+            let backends = [service].into_iter().chain(external).collect::<Value>();
+            json!({ "matches": [{ "path": { "value": path } }], "backendRefs": backends })
+        });
     (
         metadata(&["r1", "r2", "r3"]),
         time(),
@@ -129,6 +142,20 @@ fn secret() -> impl Strategy<Value = Object> {
             "stringData": { "tls.crt": chain, "tls.key": key },
         });
         serde_json::from_value::<k8s_openapi::api::core::v1::Secret>(secret)
+            .unwrap()
+            .into()
+    })
+}
+
+fn external() -> impl Strategy<Value = Object> {
+    let specs = vec![
+        json!({ "host": "inner.example.com", "port": 443, "tls": {} }),
+        json!({ "host": "inner.example.com", "port": 80 }),
+        json!({ "host": "10.0.0.1", "port": 80 }),
+    ];
+    (metadata_anywhere(&["inner", "other"]), select(specs)).prop_map(|(metadata, spec)| {
+        let external = json!({ "metadata": metadata, "spec": spec });
+        serde_json::from_value::<crds::ExternalBackend>(external)
             .unwrap()
             .into()
     })
