@@ -61,7 +61,7 @@ pub(crate) fn external_host_schema(_: &mut SchemaGenerator) -> Schema {
                 "must be a DNS name in lower case such as inner.example.com, without a scheme, port or path; the port goes into the field of that name",
             ),
             (
-                "!self.matches('(^|\\.)[0-9]+$')",
+                "!self.matches('(^|\\\\.)[0-9]+$')",
                 "must not be an IP address; for addresses use a Service without a selector and an EndpointSlice",
             ),
             (

@@ -179,7 +179,7 @@ async fn defaults_are_filled_in() {
             "matches": [{ "path": { "type": "PathPrefix", "value": "/" } }],
             "nonUpgrade": "Reject",
             "allowMissingOrigin": true,
-            "backendRefs": [{ "name": "chat", "port": 80, "weight": 1 }],
+            "backendRefs": [{ "group": "", "kind": "Service", "name": "chat", "port": 80, "weight": 1 }],
             "timeouts": { "connect": "5s", "handshake": "10s", "read": "1h", "send": "60s" },
         }],
     });
@@ -296,15 +296,87 @@ async fn get_shows_the_columns_that_a_person_looks_for() {
             &status.to_string(),
         ])
         .await;
-    // By the short name and by the category.
-    for name in ["wsr", "ws"] {
+    // By the short name and by the category, which has other kinds too.
+    for (name, shown) in [
+        ("wsr", "least"),
+        ("ws", "websocketroute.ws-ingress.dev/least"),
+    ] {
         let table = kubectl.ok(&["get", name]).await;
         let mut lines = table.lines().map(|line| line.split_whitespace());
         let header: Vec<_> = lines.next().expect("a header").collect();
         let row: Vec<_> = lines.next().expect("a row").collect();
         let columns = ["NAME", "HOSTNAMES", "ACCEPTED", "PROGRAMMED", "AGE"];
         assert_eq!(header, columns);
-        let shown = ["least", r#"["chat.example.com"]"#, "True", "False"];
+        let shown = [shown, r#"["chat.example.com"]"#, "True", "False"];
         assert_eq!(row[..shown.len()], shown);
     }
+}
+
+/// What an external backend may say; a word of the refusal where it may not.
+const EXTERNALS: [(&str, Option<&str>); 12] = [
+    ("{ host: inner.example.com, port: 80 }", None),
+    ("{ host: inner, port: 65535, tls: {} }", None),
+    (
+        "{ host: a.example.com, port: 443, tls: { caCertificates: \"-----BEGIN CERTIFICATE-----\" } }",
+        None,
+    ),
+    ("{ port: 80 }", Some("spec.host: Required value")),
+    ("{ host: a.example.com }", Some("spec.port: Required value")),
+    (
+        "{ host: a.example.com, port: 0 }",
+        Some("spec.port in body should be greater than or equal to 1"),
+    ),
+    (
+        "{ host: 10.0.0.1, port: 80 }",
+        Some("must not be an IP address; for addresses use a Service"),
+    ),
+    (
+        "{ host: \"*.example.com\", port: 80 }",
+        Some("must be a DNS name in lower case"),
+    ),
+    (
+        "{ host: \"https://a.example.com\", port: 80 }",
+        Some("without a scheme, port or path"),
+    ),
+    (
+        "{ host: a.example.com, port: 80, tls: { insecure: true } }",
+        Some("unknown field"),
+    ),
+    (
+        "{ host: a.example.com, port: 443, tls: { caCertificates: LS0tLS1C } }",
+        Some("must hold certificates in PEM"),
+    ),
+    (
+        "{ host: a.example.com, port: 443, tls: { caCertificates: \"-----BEGIN CERTIFICATE-----  -----BEGIN EC PRIVATE KEY-----\" } }",
+        Some("take the private key out"),
+    ),
+];
+
+#[tokio::test]
+async fn good_external_backends_are_taken_and_bad_ones_refused_with_the_mend() {
+    let Some(cluster) = shared().await else {
+        return;
+    };
+    let namespace = cluster.namespace().await;
+    for (number, (spec, refused)) in EXTERNALS.iter().enumerate() {
+        let manifest = format!(
+            "apiVersion: ws-ingress.dev/v1alpha1\nkind: ExternalBackend\nmetadata: {{ name: inner-{number} }}\nspec: {spec}\n"
+        );
+        let flags = ["apply", "--server-side", "--validate=strict", "-f", "-"];
+        let output = namespace.kubectl.run(&flags, &manifest).await;
+        match refused {
+            None => assert!(output.success, "{spec}: {}", output.stderr),
+            Some(words) => {
+                assert!(!output.success, "{spec} was taken");
+                // Server-side apply has words of its own for a field that is not there.
+                let unknown = *words == "unknown field" && output.stderr.contains(NO_PATCH);
+                let said = unknown || output.stderr.contains(words);
+                assert!(said, "{spec}: {}", output.stderr);
+            }
+        }
+    }
+    let shown = namespace.kubectl.ok(&["get", "xb"]).await;
+    let columns = shown.lines().next().unwrap_or_default();
+    let columns = columns.split_whitespace().collect::<Vec<_>>();
+    assert_eq!(columns, ["NAME", "HOST", "PORT", "AGE"]);
 }

@@ -38,7 +38,7 @@ pub(super) fn check_name(draft: &mut Draft, field: &str, name: &str, form: Form)
         ),
         Form::Service => (
             is_label(name),
-            "must be the name of a Service: at most 63 lower case letters, digits and '-', a letter or digit at both ends; a namespace goes into the field of that name",
+            "must be the name of a Service or ExternalBackend: at most 63 lower case letters, digits and '-', a letter or digit at both ends; a namespace goes into the field of that name",
         ),
     };
     if !fits {
