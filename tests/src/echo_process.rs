@@ -1,6 +1,6 @@
 //! The echo backend as a process of its own, as the product meets it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use tokio::process::Command;
 
@@ -70,8 +70,22 @@ impl EchoProcess {
     }
 }
 
+/// A port that is free at all of these addresses, for backends that a name leads to at one port.
+pub fn common_port(addresses: &[IpAddr]) -> u16 {
+    let free = || {
+        let first = TcpListener::bind((*addresses.first()?, 0)).ok()?;
+        let port = first.local_addr().ok()?.port();
+        let others = addresses.iter().skip(1);
+        let others = others.map(|ip| TcpListener::bind((*ip, port)).ok());
+        others.collect::<Option<Vec<_>>>().map(|_| port)
+    };
+    // Each try is another port of tens of thousands.
+    let found = (0..100).find_map(|_| free());
+    found.expect("a port that is free at several addresses")
+}
+
 /// An IPv4 address of this machine that is not loopback.
-pub(crate) fn own_address() -> IpAddr {
+pub fn own_address() -> IpAddr {
     // Connecting a UDP socket sends nothing; the kernel only chooses the address that it would send from.
     let towards_documentation = SocketAddr::from(([198, 51, 100, 1], 9));
     let found = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {

@@ -9,7 +9,7 @@ use tests::backend::Backend;
 use tests::certificate::Authority;
 use tests::client::{Dial, WebSocket};
 use tests::dns::{Dns, Says};
-use tests::echo_process::EchoProcess;
+use tests::echo_process::{EchoProcess, common_port};
 use tests::gateway::{Gateway, Settings};
 use tests::manifests::{Manifests, Rule, Security, Tls, external, route, secret};
 use tests::raw::{Connection, upgrade};
@@ -89,9 +89,10 @@ async fn server(dial: &Dial) -> (WebSocket, String) {
 
 /// Two backends on one port, at 127.0.0.1 and 127.0.0.2.
 async fn two() -> (u16, [EchoProcess; 2]) {
-    let first = EchoProcess::start("first").await;
-    let port = first.address.port();
-    let second = SocketAddr::from(([127, 0, 0, 2], port));
+    let addresses = ["127.0.0.1", "127.0.0.2"].map(|text| text.parse().unwrap());
+    let port = common_port(&addresses);
+    let [first, second] = addresses.map(|ip| SocketAddr::new(ip, port));
+    let first = EchoProcess::start_at(first, "first", &[]).await;
     let second = EchoProcess::start_at(second, "second", &[]).await;
     (port, [first, second])
 }
