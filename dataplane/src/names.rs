@@ -6,6 +6,7 @@
 //! reach is taken out here, after DNS, and what is left is what gets connected to: a name that changes its mind between check and
 //! connect (DNS rebinding) gains nothing.
 
+mod course;
 mod dns;
 
 use std::collections::{HashMap, HashSet};
@@ -20,22 +21,10 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use self::course::Course;
 use self::dns::{Dns, Found};
 use crate::metrics::Metrics;
 
-/// Shortest time between two look-ups: a TTL of 0 means "for this transaction only" (RFC 1035 §3.2.1), and nobody needs more than one a
-/// second.
-const MIN_TTL: Duration = Duration::from_secs(1);
-/// Longest time: who set a day by mistake is not followed for a day.
-const MAX_TTL: Duration = Duration::from_mins(5);
-/// Until a name without addresses is looked up again: somebody is about to create it.
-const NOTHING_TTL: Duration = Duration::from_secs(5);
-/// Pauses after failures, doubled each time: name servers are back within seconds, or not soon (RFC 8767 §5 asks for 30 s at most).
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(30);
-/// How long an answer outlives its TTL while name servers fail. RFC 8767 §5 would allow days; after an hour without DNS the address
-/// may well belong to somebody else.
-const KEEP: Duration = Duration::from_hours(1);
 /// Look-ups at once: a thousand names are through in seconds, and no name server is flooded.
 const LOOK_UPS: usize = 16;
 
@@ -181,47 +170,21 @@ fn needed(table: &RouteTable) -> HashSet<Hostname> {
 impl Resolving {
     /// Looks a name up again and again; never ends by itself.
     async fn keep_up(self: Arc<Self>, host: Hostname, known: watch::Sender<Known>) {
-        let mut kept_until = None;
-        let mut retry = FIRST_RETRY;
+        let mut course = Course::default();
         loop {
-            let found = self.look_up(&host).await;
-            let pause = match found {
-                Found::Addresses { addresses, ttl } => {
-                    retry = FIRST_RETRY;
-                    let ttl = ttl.clamp(MIN_TTL, MAX_TTL);
-                    kept_until = Some(Instant::now() + ttl + KEEP);
-                    let permitted = self.permitted(&host, addresses);
-                    let outcome = if permitted.is_empty() {
-                        "denied"
-                    } else {
-                        "found"
-                    };
-                    self.metrics.name_lookup(outcome);
-                    known.send_replace(Some(permitted));
-                    ttl
-                }
-                Found::Nothing => {
-                    retry = FIRST_RETRY;
-                    kept_until = None;
-                    self.metrics.name_lookup("nothing");
-                    tracing::debug!(name = %host, "the name has no address");
-                    known.send_replace(Some(Arc::default()));
-                    NOTHING_TTL
-                }
-                Found::Failed(failure) => {
-                    let pause = retry;
-                    retry = (retry * 2).min(LAST_RETRY);
-                    let keeps = kept_until.is_some_and(|until| Instant::now() < until);
-                    self.metrics
-                        .name_lookup(if keeps { "failed_kept" } else { "failed" });
-                    tracing::debug!(name = %host, %failure, cause = ?failure, keeps, "the look-up of a name failed");
-                    if !keeps {
-                        known.send_replace(Some(Arc::default()));
-                    }
-                    pause
-                }
-            };
-            sleep(pause).await;
+            let mut found = self.look_up(&host).await;
+            if let Found::Failed(failure) = &found {
+                tracing::debug!(name = %host, %failure, cause = ?failure, "the look-up of a name failed");
+            }
+            if let Found::Addresses { addresses, .. } = &mut found {
+                addresses.retain(|ip| self.permits(&host, *ip));
+            }
+            let step = course.step(found, Instant::now());
+            self.metrics.name_lookup(step.outcome);
+            if let Some(addresses) = step.known {
+                known.send_replace(Some(addresses.into()));
+            }
+            sleep(step.pause).await;
         }
     }
 
@@ -231,16 +194,12 @@ impl Resolving {
         self.dns.look_up(host).await
     }
 
-    /// What is left of an answer without the addresses that nothing may lead to.
-    fn permitted(&self, host: &Hostname, addresses: Vec<IpAddr>) -> Arc<[IpAddr]> {
-        let mut addresses = addresses;
-        addresses.retain(|ip| {
-            let refused = is_off_limits(*ip, self.loopback);
-            if refused {
-                tracing::debug!(name = %host, address = %ip, "DNS leads to an address that no route may reach");
-            }
-            !refused
-        });
-        addresses.into()
+    /// Whether anything may lead to an address that DNS gave.
+    fn permits(&self, host: &Hostname, address: IpAddr) -> bool {
+        let refused = is_off_limits(address, self.loopback);
+        if refused {
+            tracing::debug!(name = %host, %address, "DNS leads to an address that no route may reach");
+        }
+        !refused
     }
 }

@@ -89,7 +89,7 @@ async fn server(dial: &Dial) -> (WebSocket, String) {
 
 /// Two backends on one port, at 127.0.0.1 and 127.0.0.2.
 async fn two() -> (u16, [EchoProcess; 2]) {
-    let addresses = ["127.0.0.1", "127.0.0.2"].map(|text| text.parse().unwrap());
+    let addresses = ["127.0.0.1", "127.0.0.2"].map(|text| text.parse().expect("an address"));
     let port = common_port(&addresses);
     let [first, second] = addresses.map(|ip| SocketAddr::new(ip, port));
     let first = EchoProcess::start_at(first, "first", &[]).await;

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde_json::Value;
 use tests::dns::Dns;
 use tests::echo_process::{EchoProcess, common_port, own_address};
 use tests::kubernetes::assumed::AUDIENCE;
@@ -70,7 +69,7 @@ impl Scene {
         wait::until(&format!("ResolvedRefs={status} {reason}"), async || {
             let route = self.site.route(NAME).await;
             let found = condition(&route, "ResolvedRefs")?;
-            let is = |field: &str, word: &str| found[field] == Value::from(word);
+            let is = |field: &str, word: &str| found[field] == *word;
             (is("status", status) && is("reason", reason)).then_some(())
         })
         .await;

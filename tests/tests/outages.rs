@@ -25,7 +25,7 @@ const LATER: &str = "later";
 /// the pauses between tries reach their longest, 8 s, soon after. A minute is what an upgrade of a control plane takes.
 const API_SERVER_GONE: Duration = Duration::from_mins(1);
 
-/// Each of seven watches, the Lease, the term and the dataplane's stream are told of when they begin to fail, not at each
+/// Each of eight watches, the Lease, the term and the dataplane's stream are told of when they begin to fail, not at each
 /// try.
 const MOST_LINES: usize = 20;
 
