@@ -321,7 +321,7 @@ async fn far_end(name: &str, authority: &Authority, echo: SocketAddr) -> (Manife
         "certificate.yaml",
         &secret("tls", &authority.issue(&[name])),
     );
-    let rules = [Rule::to("chat")];
+    let rules = [Rule::to("chat").forward()];
     let routes = route("inner", &[name], &Tls::Terminate("tls"), &rules);
     let service = tests::manifests::service("chat");
     let endpoints = tests::manifests::endpoints("chat", &[echo]);
@@ -354,9 +354,20 @@ async fn tls_is_verified_by_the_authorities_that_are_named() {
             std::fs::write(&system, pem).unwrap();
             flags.extend(["--backend-ca-file", system.to_str().unwrap()]);
         }
-        let rule = Rule::to_external(BACKEND);
+        let rule = Rule::to_external(BACKEND).forward();
         let scene = Scene::start_with(far.https.port(), &security, dns, rule, &flags).await;
         assert_eq!(scene.client().status().await, Some(expected), "{flagged:?}");
+        // Ordinary HTTP goes the same way.
+        let mut client = Connection::plain(scene.gateway.http).await.unwrap();
+        let request = format!("GET /bytes/100000 HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+        client.send(request).await.unwrap();
+        let answer = client.response("GET").await.unwrap();
+        let (status, bytes) = if expected == 101 {
+            (200, 100_000)
+        } else {
+            (502, answer.body.len())
+        };
+        assert_eq!((answer.status, answer.body.len()), (status, bytes));
         let failed = scene.gateway.metrics().await;
         let failed = failed.sum("ws_ingress_handshakes_total", &[("outcome", "backend_tls")]);
         assert_eq!(failed, u64::from(expected == 502));
