@@ -129,10 +129,10 @@ fn a_list_is_taken_apart() {
         &["1 WebSocketRoute default/chat", "1 Service default/chat"],
     );
     check(
-        &list.replace("port: 80\n", "prot: 80\n"),
+        &list.replace("- name: chat\n        port", "- nmae: chat\n        port"),
         &[
-            "document 1, line 20: items[0].spec.rules[0].backendRefs[0].prot: a WebSocketRoute has no such field; mend its spelling or its indentation, or remove it",
-            "document 1, line 19: items[0].spec.rules[0].backendRefs[0]: missing field `port`; add it",
+            "document 1, line 19: items[0].spec.rules[0].backendRefs[0].nmae: a WebSocketRoute has no such field; mend its spelling or its indentation, or remove it",
+            "document 1, line 19: items[0].spec.rules[0].backendRefs[0]: missing field `name`; add it",
         ],
     );
     check(
@@ -210,7 +210,7 @@ fn our_kinds_misspelt_are_not_ignored() {
 
 #[test]
 fn what_every_object_needs() {
-    let supported = "what is read: WebSocketRoute (ws-ingress.dev/v1alpha1), Secret (v1), Service (v1), EndpointSlice (discovery.k8s.io/v1), ReferenceGrant (gateway.networking.k8s.io/v1beta1)";
+    let supported = "what is read: WebSocketRoute (ws-ingress.dev/v1alpha1), ExternalBackend (ws-ingress.dev/v1alpha1), Secret (v1), Service (v1), EndpointSlice (discovery.k8s.io/v1), ReferenceGrant (gateway.networking.k8s.io/v1beta1)";
     check(
         "kind: Service\n",
         &[&format!(
@@ -349,9 +349,9 @@ fn a_field_without_a_value_is_told_as_that() {
         &format!("document 2, line 15: spec.tls.mode: {mend}"),
     );
     check_route(
-        "port: 80",
-        "port:",
-        &format!("document 2, line 24: spec.rules[0].backendRefs[0].port: {mend}"),
+        "- name: chat\n      port",
+        "- name:\n      port",
+        &format!("document 2, line 23: spec.rules[0].backendRefs[0].name: {mend}"),
     );
     check_route(
         "Forward",
