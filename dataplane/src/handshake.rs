@@ -36,6 +36,7 @@ pub(crate) fn check_host_and_path(head: &request::Parts) -> Result<Option<Hostna
     let authority = parse_host(host).ok_or(Reject::Host)?;
     let absolute = head.uri.authority();
     if !head.uri.path().starts_with('/')
+        || !is_encoded_well(head.uri.path())
         || absolute.is_some_and(|absolute| !same_authority(absolute, &authority))
     {
         return Err(Reject::Target);
@@ -69,6 +70,16 @@ fn is_port(text: &str) -> bool {
 
 fn same_authority(a: &Authority, b: &Authority) -> bool {
     a.as_str().eq_ignore_ascii_case(b.as_str())
+}
+
+/// Whether each '%' of a path begins an encoded byte (RFC 3986 §2.1) that is not zero: what else it stands for differs from server to
+/// server, and a zero byte ends the name of a file for some.
+fn is_encoded_well(path: &str) -> bool {
+    let encoded = |part: &str| {
+        let digits = part.as_bytes().first_chunk::<2>();
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit) && digits != b"00")
+    };
+    path.split('%').skip(1).all(encoded)
 }
 
 /// Whether any segment is `.` or `..` once %2E, %2F, %5C, `\` and parameters (`..;x`) are read as lenient servers read them.

@@ -21,7 +21,7 @@ const RETRY_AFTER_SECONDS: &str = "5";
 pub(crate) enum Reject {
     /// Not exactly one Host, or not one that names a host (RFC 9112 §3.2).
     Host,
-    /// The request target is not origin-form, or absolute-form for the same host.
+    /// The request target is not origin-form, or absolute-form for the same host, or holds a '%' that encodes nothing, or a zero byte.
     Target,
     /// The path holds dot segments, plain or percent-encoded.
     DotSegments,
@@ -151,7 +151,7 @@ impl Reject {
         match self {
             Self::Host => "The request needs exactly one Host field that names a host.",
             Self::Target => {
-                "The request target must be a path that begins with '/', or an absolute URL whose host is that of the Host field."
+                "The request target must be a path that begins with '/', or an absolute URL whose host is that of the Host field; '%' stands before two hexadecimal digits, not before 00."
             }
             Self::DotSegments => {
                 "The path holds '.' or '..' segments; send the path that they lead to."

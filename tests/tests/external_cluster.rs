@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use tests::dns::Dns;
 use tests::echo_process::{EchoProcess, common_port, own_address};
-use tests::kubernetes::assumed::AUDIENCE;
 use tests::kubernetes::cluster::shared;
 use tests::kubernetes::controller::{Controller, authority_bundle};
 use tests::kubernetes::dataplane::Dataplane;
+use tests::kubernetes::names::AUDIENCE;
 use tests::kubernetes::site::{Site, condition, host, leads};
 use tests::manifests::{Rule, Security, Tls, external, in_class, route, secret};
 use tests::wait;

@@ -245,6 +245,14 @@ fn rules_of_the_target() {
         ("a parameter", "/a/..;x=1/b", one, Err(R::DotSegments)),
         ("an encoded parameter", "/a/%2e%2E%3bx/b", one, Err(R::DotSegments)),
         ("names with dots", "/a..b/...", one, found),
+        ("a percent at the end", "/a%", one, Err(R::Target)),
+        ("half an escape", "/a%2", one, Err(R::Target)),
+        ("an escape that is none", "/a%zz", one, Err(R::Target)),
+        ("a percent before an escape", "/%%41", one, Err(R::Target)),
+        ("a NUL", "/a%00b", one, Err(R::Target)),
+        ("a sign in an escape", "/a%+1", one, Err(R::Target)),
+        ("escapes", "/a%20b/%C3%a9/100%25", one, found),
+        ("a percent in the query", "/?%", one, found),
     ];
     for (name, uri, hosts, expected) in cases {
         let builder = hosts.iter().fold(Request::get(*uri), |builder, host| {
