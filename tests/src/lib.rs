@@ -12,11 +12,12 @@
 //! | [`way`] | the two ways to serve a route, for tests that run over both |
 //! | [`scene`], [`gateway`], [`manifests`], [`certificate`] | the product under test and what it is given |
 //! | [`client`], [`raw`], [`frame`], [`talkers`], [`page`] | the client side: a WebSocket client; bytes as they are; many that talk; a browser |
-//! | [`backend`], [`echo`], [`echo_process`] | the backend side: scripted sockets; the echo server and its process |
+//! | [`backend`], [`recorder`], [`echo`], [`echo_process`] | the backend side: scripted sockets; a backend that reads every byte strictly; the echo server and its process |
 //! | [`dns`] | a name server that says what a test wants |
 //! | [`kubernetes`] | a real API server, and the product in a cluster |
 //! | [`node`] | a cluster that runs pods, and the product as its chart installs it |
 //! | [`helm`], [`chart`], [`chart_cases`] | the chart, rendered and installed; its values; sets of values |
+//! | [`nginx`] | real nginx on the example's files |
 //! | [`metrics`], [`wait`], [`tools`], [`malformed`] | reading, waiting, external programs, the data file |
 //! | [`canary`] | secrets, and the search for them in what a program shows |
 #![allow(
@@ -42,10 +43,12 @@ pub mod kubernetes;
 pub mod malformed;
 pub mod manifests;
 pub mod metrics;
+pub mod nginx;
 pub mod node;
 pub mod page;
 pub mod process;
 pub mod raw;
+pub mod recorder;
 pub mod scene;
 pub mod talkers;
 pub mod tools;

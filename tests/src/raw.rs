@@ -347,7 +347,7 @@ impl Connection {
             .is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
         let length = find(&headers, "content-length").and_then(|value| value.parse().ok());
         let body = match (method, status, chunked, length) {
-            ("HEAD", ..) | (_, 101 | 204 | 304, ..) => Vec::new(),
+            ("HEAD", ..) | (_, 100..=199 | 204 | 304, ..) => Vec::new(),
             (_, _, true, _) => self.chunks().await?,
             (_, _, false, Some(length)) => self.exactly(length).await?,
             (_, _, false, None) => self.end().await.0,

@@ -34,6 +34,8 @@ pub enum Tool {
     Helm3,
     /// The Python environment with `kubernetes-validate`.
     Schemas,
+    /// `nginx`, as Debian builds it.
+    Nginx,
 }
 
 impl Tool {
@@ -52,6 +54,9 @@ impl Tool {
             Self::Helm4 => file(tools.join("kubectl/helm")),
             Self::Helm3 => file(tools.join("helm3/helm")),
             Self::Schemas => file(tools.join("schemas/bin/kubernetes-validate")),
+            Self::Nginx => file(tools.join("nginx/usr/sbin/nginx"))
+                .or_else(|| on_path("nginx"))
+                .or_else(|| file(PathBuf::from("/usr/sbin/nginx"))),
         }
     }
 }
