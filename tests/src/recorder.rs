@@ -165,11 +165,12 @@ async fn read_request(
     };
     let (mut seen, framing) = parse_head(&buffer[..head])?;
     let mut body = buffer.split_off(head + 4);
-    // The rest belongs to the body from here on; the head is shown again if the body is bad.
+    // Both are shown if the body is bad.
     let rest = match framing {
         Framing::Length(length) => {
             while body.len() < length {
                 if !more(stream, &mut body).await {
+                    buffer.extend(body);
                     return Err("a body that ends early".into());
                 }
             }
@@ -178,13 +179,17 @@ async fn read_request(
             rest
         }
         Framing::Chunks => loop {
-            if let Some((whole, trailers, used)) = parse_chunks(&body)? {
-                (seen.body, seen.trailers) = (whole, trailers);
-                break body.split_off(used);
-            }
-            if !more(stream, &mut body).await {
-                return Err("chunks that end early".into());
-            }
+            let why = match parse_chunks(&body) {
+                Ok(Some((whole, trailers, used))) => {
+                    (seen.body, seen.trailers) = (whole, trailers);
+                    break body.split_off(used);
+                }
+                Ok(None) if more(stream, &mut body).await => continue,
+                Ok(None) => "chunks that end early".into(),
+                Err(why) => why,
+            };
+            buffer.extend(body);
+            return Err(why);
         },
     };
     *buffer = rest;
