@@ -20,8 +20,8 @@ const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: chat.example.com\r\n\r\n
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell";
 const FORBIDDEN: &str = "HTTP/1.1 403 No\r\nContent-Length: 4\r\n\r\nhalt";
 
-/// A connection that waits for more of a body says nothing; that can only be watched for a while.
-const WATCHED: Duration = Duration::from_millis(500);
+/// Longest wait for an answer or an end; every attack here comes to one at once.
+const WATCHED: Duration = Duration::from_secs(5);
 
 /// What a backend may see of an attack.
 #[derive(Debug, Clone)]

@@ -12,13 +12,14 @@ use crate::sides::Side;
 /// The mark of an answer that is the backend's own.
 pub(crate) const MARK: &str = "x-from-backend";
 
-/// What each hop says for itself (RFC 9110 §6.6.1, §7.6.1, §10.2.4; RFC 9112 §6.1).
-const OF_THE_HOP: [&str; 5] = [
+/// What each hop says for itself (RFC 9110 §6.6.1, §7.6.1, §10.2.4; RFC 9112 §6.1), and by what name it knows the request.
+const OF_THE_HOP: [&str; 6] = [
     "connection",
     "date",
     "keep-alive",
     "server",
     "transfer-encoding",
+    "x-request-id",
 ];
 
 /// What ws-ingress tells a backend beside the recipe's headers; nginx would need a line each.
@@ -74,7 +75,7 @@ impl Exchange {
 }
 
 /// How long an answer may take; none is an outcome too.
-const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 
 /// The next answer that is no interim one (RFC 9110 §15.2): whether a 100 is still needed is the proxy's to judge.
 async fn final_answer(client: &mut Connection, method: &str) -> Result<Response, &'static str> {

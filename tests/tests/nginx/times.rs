@@ -12,7 +12,7 @@ use crate::compare::Outcome;
 use crate::sides::Side;
 
 /// That nothing comes can only be watched for a while.
-const WATCHED: Duration = Duration::from_secs(1);
+const WATCHED: Duration = Duration::from_secs(2);
 
 /// What came when.
 pub(crate) async fn all(side: &Side, backend: &mut Backend) -> Vec<(&'static str, Outcome)> {

@@ -12,7 +12,7 @@ use crate::compare::{Outcome, bytes_as_text};
 use crate::sides::Side;
 
 /// How long bytes may take through a proxy; what has not come then is lost.
-const LOST_AFTER: Duration = Duration::from_secs(3);
+const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// One step of a script.
 pub(crate) enum Step {
