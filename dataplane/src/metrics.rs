@@ -35,7 +35,6 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    #[expect(clippy::too_many_lines, reason = "the list of all families")]
     pub(crate) fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("ws_ingress"),

@@ -208,6 +208,8 @@ fn route(host: &str, matches: Vec<RouteMatch>) -> Route {
         rules: vec![Rule {
             name: "0".into(),
             matches,
+            origins: route_table::OriginPolicy::default(),
+            filters: Arc::default(),
             non_upgrade: NonUpgrade::Reject,
             backends: Vec::new(),
             timeouts: Timeouts {
