@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use route_table::{OriginPattern, RouteKey};
+use route_table::{Conditions, OriginPattern, RouteKey};
 
 use super::*;
 use crate::{FEATURES, Held, samples};
@@ -11,6 +11,9 @@ fn with(change: impl Fn(&mut Rule)) -> Route {
     let rule = &mut route.rules[0];
     rule.origins = OriginPolicy::default();
     rule.filters = Arc::default();
+    for found in &mut rule.matches {
+        found.conditions = Conditions::default();
+    }
     change(rule);
     route
 }
@@ -55,4 +58,22 @@ fn a_field_that_narrows_what_is_admitted_requires_its_feature() {
         rule.origins.refuse_missing = true;
     };
     check(both, &["route/allowed-origins", "route/filters"]);
+    let conditions = |keep: fn(&mut Conditions, Conditions)| {
+        move |rule: &mut Rule| {
+            let all = samples::route().rules[0].matches[1].conditions.clone();
+            keep(&mut rule.matches[1].conditions, all);
+        }
+    };
+    check(
+        conditions(|kept, all| kept.headers = all.headers),
+        &["route/match-headers"],
+    );
+    check(
+        conditions(|kept, all| kept.query_params = all.query_params),
+        &["route/match-query-params"],
+    );
+    check(
+        conditions(|kept, all| kept.subprotocols = all.subprotocols),
+        &["route/match-subprotocols"],
+    );
 }

@@ -4,7 +4,7 @@ use route_table::{ConditionError, Hostname, PathError, RequestParts, RouteTable}
 use super::*;
 use crate::decode::{Undecodable, route};
 use crate::samples::{self, resource, update_to};
-use crate::{FEATURES, Held, encode};
+use crate::{Held, encode};
 
 const ROUTE: &str = "route/default/chat";
 
@@ -43,35 +43,6 @@ fn conditions_are_checked() {
         "path",
         FieldProblem::Path(PathError::NotAbsolute),
     );
-}
-
-#[test]
-fn a_route_requires_the_features_of_the_conditions_that_it_has() {
-    let mut route = samples::route();
-    assert_eq!(
-        encode::route(&route).requires,
-        [HEADERS, QUERY_PARAMS, SUBPROTOCOLS]
-    );
-    let conditions = |route: &mut Route, keep: usize| {
-        let held = &mut route.rules[0].matches[1].conditions;
-        let all = samples::route().rules[0].matches[1].conditions.clone();
-        *held = Conditions::default();
-        match keep {
-            0 => held.headers = all.headers,
-            1 => held.query_params = all.query_params,
-            _ => held.subprotocols = all.subprotocols,
-        }
-    };
-    for (keep, feature) in [HEADERS, QUERY_PARAMS, SUBPROTOCOLS]
-        .into_iter()
-        .enumerate()
-    {
-        conditions(&mut route, keep);
-        assert_eq!(encode::route(&route).requires, [feature]);
-        assert!(FEATURES.contains(&feature), "this build has it");
-    }
-    route.rules[0].matches[1].conditions = Conditions::default();
-    assert!(encode::route(&route).requires.is_empty());
 }
 
 /// Whether a request is refused that reaches `/ws` with what the sample asks for, or with none of it.
