@@ -28,7 +28,7 @@ use crate::intake::{Intake, Source, Taken};
 use crate::output::Output;
 use crate::secret_reader::{Answer, Answered, SecretReader};
 use crate::secrets::{Read, Ticket, Unanswered};
-use crate::store::{Kind, ObjectKey, Snapshot};
+use crate::store::{ObjectKey, Snapshot};
 use crate::watch::Event;
 use judged::{Judged, judge};
 
@@ -181,7 +181,15 @@ impl Compiler {
 
     /// Returns whether a compile could come out differently.
     fn take(&mut self, source: &Source, event: Event<Item>) -> bool {
-        let event = self.without_definition(source, event);
+        let is_undefined = self.is_undefined(source, &event);
+        let event = if is_undefined {
+            self.health.watched(source, &Event::<Item>::Watching);
+            Event::Listed(Vec::new())
+        } else {
+            event
+        };
+        let redefined =
+            matches!(event, Event::Listed(_)) && self.intake.define(source.kind, !is_undefined);
         if let Event::Answered(epoch) = event
             && self.answers.answered(source, epoch)
         {
@@ -197,23 +205,16 @@ impl Compiler {
             self.health.undecodable(self.intake.undecodable());
         }
         self.read(read);
-        changed
+        changed || redefined
     }
 
-    /// The one kind whose definition may be absent: then there are no grants, which is nothing to report. Once there were some, a 404
-    /// is no evidence that they are gone.
-    fn without_definition(&self, source: &Source, event: Event<Item>) -> Event<Item> {
-        match event {
-            Event::Failed(failure)
-                if source.kind == Kind::ReferenceGrant
-                    && failure.code() == Some(404)
-                    && self.intake.is_empty(source) =>
-            {
-                self.health.watched(source, &Event::<Item>::Watching);
-                Event::Listed(Vec::new())
-            }
-            event => event,
-        }
+    /// Whether the cluster is without a kind that it may be without: then there are no objects of it, which is nothing to report. Once
+    /// there were some, a 404 is no evidence that they are gone.
+    fn is_undefined(&self, source: &Source, event: &Event<Item>) -> bool {
+        let Event::Failed(failure) = event else {
+            return false;
+        };
+        source.kind.is_optional() && failure.code() == Some(404) && self.intake.is_empty(source)
     }
 
     /// Returns whether a compile could come out differently, or a publish need not wait any more.

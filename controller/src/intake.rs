@@ -108,6 +108,11 @@ impl Intake {
         &self.undecodable
     }
 
+    /// Whether the cluster has this kind. Returns whether a compile could come out differently.
+    pub(crate) fn define(&mut self, kind: Kind, is_defined: bool) -> bool {
+        self.store.define(kind, is_defined)
+    }
+
     pub(crate) fn take(&mut self, source: &Source, event: Event<Item>) -> Taken {
         let mut taken = Taken::default();
         match event {

@@ -92,6 +92,7 @@ pub struct Store {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     unlisted: UnlistedSecrets,
+    has_externals: bool,
     routes: Objects<Arc<WebSocketRoute>>,
     externals: Objects<Arc<ExternalBackend>>,
     secrets: Objects<SecretState>,
@@ -107,6 +108,7 @@ impl Store {
     pub fn new(unlisted: UnlistedSecrets) -> Self {
         let objects = Snapshot {
             unlisted,
+            has_externals: true,
             routes: Arc::default(),
             externals: Arc::default(),
             secrets: Arc::default(),
@@ -124,6 +126,21 @@ impl Store {
     /// another one is a change by itself; whoever compiles then says so here. Never told, all matter.
     pub fn refer_to_services(&mut self, services: BTreeSet<ObjectKey>) {
         self.relevant = Relevant::These(services);
+    }
+
+    /// Whether the cluster has this kind at all; never told, it has. Returns whether a compile could come out differently.
+    pub(crate) fn define(&mut self, kind: Kind, is_defined: bool) -> bool {
+        match kind {
+            Kind::ExternalBackend => {
+                std::mem::replace(&mut self.objects.has_externals, is_defined) != is_defined
+            }
+            // Without the kind there is no grant, and nothing else to say; the others are always there.
+            Kind::WebSocketRoute
+            | Kind::Secret
+            | Kind::Service
+            | Kind::EndpointSlice
+            | Kind::ReferenceGrant => false,
+        }
     }
 
     /// Adds or replaces an object. Returns whether a compile could come out differently.
@@ -185,6 +202,11 @@ impl Snapshot {
     /// All routes of all classes, by namespace and name.
     pub fn routes(&self) -> impl Iterator<Item = (&ObjectKey, &WebSocketRoute)> {
         self.routes.iter().map(|(key, route)| (key, &**route))
+    }
+
+    /// Whether the cluster has the kind `ExternalBackend`.
+    pub fn has_externals(&self) -> bool {
+        self.has_externals
     }
 
     pub fn external(&self, key: &ObjectKey) -> Option<&ExternalBackend> {
@@ -338,6 +360,17 @@ impl ObjectRef {
         ObjectKey {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
+        }
+    }
+}
+
+impl Kind {
+    /// Whether a cluster may be without the kind: then there are no objects of it, which is all that a compile needs to know. Without
+    /// one of the others there is nothing to serve, and its absence is somebody's mistake.
+    pub(crate) fn is_optional(self) -> bool {
+        match self {
+            Self::ExternalBackend | Self::ReferenceGrant => true,
+            Self::WebSocketRoute | Self::Secret | Self::Service | Self::EndpointSlice => false,
         }
     }
 }

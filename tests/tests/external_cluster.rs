@@ -1,10 +1,11 @@
 //! External backends in a cluster: watched, judged, pushed, and looked up by a dataplane where no loopback address is a backend.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use tests::dns::Dns;
 use tests::echo_process::{EchoProcess, common_port, own_address};
-use tests::kubernetes::cluster::shared;
+use tests::kubernetes::cluster::{Cluster, definition, own, shared};
 use tests::kubernetes::controller::{Controller, authority_bundle};
 use tests::kubernetes::dataplane::Dataplane;
 use tests::kubernetes::names::AUDIENCE;
@@ -26,8 +27,11 @@ struct Scene {
 
 impl Scene {
     async fn start(flags: &[&str]) -> Option<Self> {
-        let cluster = shared().await?;
-        let site = Site::install(&cluster).await;
+        Some(Self::start_in(&shared().await?, flags).await)
+    }
+
+    async fn start_in(cluster: &Arc<Cluster>, flags: &[&str]) -> Self {
+        let site = Site::install(cluster).await;
         let controller = Controller::start(&site.release, "controller-0", flags).await;
         site.front.lead_to(&[controller.push]);
         leads(&controller).await;
@@ -41,12 +45,12 @@ impl Scene {
         let dataplane =
             Dataplane::start_with(&site.release, pod, front, &bundle, &token, &flags).await;
         dataplane.ready(&site.release).await;
-        Some(Self {
+        Self {
             site,
             dns,
             _controller: controller,
             dataplane,
-        })
+        }
     }
 
     /// A route that refers to the external backend, which is not there yet.
@@ -146,4 +150,40 @@ async fn dns_leads_neither_into_the_dataplanes_own_pod_nor_where_the_operator_de
     scene.answers(503).await;
     assert_eq!(on_loopback.handshakes().await, 0);
     assert_eq!(other.handshakes().await, 0);
+}
+
+#[tokio::test]
+async fn without_the_kind_everything_else_is_served_and_once_it_comes_so_is_it() {
+    // Its own: the others need the kind.
+    let Some(cluster) = own().await else {
+        return;
+    };
+    let kind = "crd/externalbackends.ws-ingress.dev";
+    cluster.kubectl.ok(&["delete", kind]).await;
+    let scene = Scene::start_in(&cluster, &[]).await;
+    scene.site.serves_new(&scene.dataplane, "chat").await;
+    scene.apply_route().await;
+    scene
+        .resolved_refs_becomes("False", "BackendNotFound")
+        .await;
+    let route = scene.site.route(NAME).await;
+    let told = condition(&route, "ResolvedRefs").expect("a condition")["message"].to_string();
+    assert!(told.contains("no such kind; apply"), "{told}");
+    scene.answers(503).await;
+
+    // The same words as in any cluster, as soon as it has the kind.
+    cluster.kubectl.apply(&definition("externalbackends")).await;
+    cluster.kubectl.wait(kind, "condition=Established").await;
+    wait::until("the kind is noticed", async || {
+        let route = scene.site.route(NAME).await;
+        let told = condition(&route, "ResolvedRefs")?["message"].to_string();
+        told.contains("does not exist; create it").then_some(())
+    })
+    .await;
+    let reachable = scene.site.echo.address;
+    let ip = reachable.ip().to_string();
+    scene.dns.leads(INNER, &[&ip], 1);
+    scene.apply_backend(reachable.port()).await;
+    scene.resolved_refs_becomes("True", "ResolvedRefs").await;
+    scene.site.serves(&scene.dataplane, NAME).await;
 }

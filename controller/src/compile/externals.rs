@@ -90,8 +90,13 @@ fn resolve_one(snapshot: &Snapshot, key: &ExternalKey, denied: &[IpNet]) -> Reso
         name: key.name.clone(),
     };
     let Some(external) = snapshot.external(&object) else {
-        let text =
-            format!("ExternalBackend {object} does not exist; create it, or correct the name");
+        let text = if snapshot.has_externals() {
+            format!("ExternalBackend {object} does not exist; create it, or correct the name")
+        } else {
+            format!(
+                "ExternalBackend {object} does not exist, and this cluster has no such kind; apply crds/externalbackends.yaml, then create it"
+            )
+        };
         return Err((Reason::ExternalBackendNotFound, text));
     };
     read(external, denied)

@@ -26,6 +26,7 @@ use crate::decode::decode;
 use crate::freshness::Epoch;
 use crate::metrics::Metrics;
 use crate::observed::ObservedSender;
+use crate::store::Kind;
 
 const CERTIFICATE: [&str; 2] = [
     include_str!("../../../testdata/certificates/chat.crt"),
