@@ -32,9 +32,13 @@ pub struct Prepared {
 impl Prepared {
     /// `recipe` is the name of a file of the example. `None` when nginx is not installed, which is recorded.
     pub fn new(recipe: &str) -> Option<Self> {
-        let program = tools::require(Tool::Nginx)?;
         let file = examples().join("nginx").join(recipe);
-        let recipe = fs::read_to_string(&file).expect("a file of the example");
+        Self::of(fs::read_to_string(&file).expect("a file of the example"))
+    }
+
+    /// This text instead of a file of the example.
+    pub fn of(recipe: String) -> Option<Self> {
+        let program = tools::require(Tool::Nginx)?;
         let folder = TempDir::with_prefix("ws-ingress-nginx-").expect("a temporary folder");
         Some(Self {
             program,
@@ -54,14 +58,17 @@ impl Prepared {
     /// The certificate of a host, where the example has it in `/etc/nginx/tls`.
     #[must_use]
     pub fn with_certificate(self, host: &str, issued: &Issued) -> Self {
-        let mut changed = self;
-        for (ending, pem) in [("crt", &issued.chain_pem), ("key", &issued.key_pem)] {
-            let path = changed.folder.path().join(format!("{host}.{ending}"));
-            fs::write(&path, pem).expect("a file of the certificate");
-            let from = format!("/etc/nginx/tls/{host}.{ending}");
-            changed = changed.with(&from, &path.display().to_string());
-        }
-        changed
+        self.with_file(&format!("{host}.crt"), &issued.chain_pem)
+            .with_file(&format!("{host}.key"), &issued.key_pem)
+    }
+
+    /// A file that the text has in `/etc/nginx/tls`.
+    #[must_use]
+    pub fn with_file(self, name: &str, content: &str) -> Self {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).expect("a file of nginx");
+        let from = format!("/etc/nginx/tls/{name}");
+        self.with(&from, &path.display().to_string())
     }
 
     /// Has it checked by `nginx -t`, starts it, and returns once it takes connections at `address`.

@@ -1,13 +1,10 @@
 //! Two hops: an outer proxy that ends wss and leads to an inner one by another name, plain and over TLS, with nginx in either place.
 //!
-//! Shown at the far end: what the backend is told, that messages and close codes pass, and the address that it takes for the client's.
+//! Shown at the far end: what the backend is told of the client, who lies about himself, and that messages and close codes pass.
 
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tempfile::TempDir;
-use tests::backend::{Backend, SWITCHING, fill};
+use tests::backend::{Backend, SWITCHING, fill, refusing};
 use tests::certificate::{Authority, Issued};
 use tests::dns::Dns;
 use tests::frame;
@@ -15,17 +12,16 @@ use tests::gateway::{Gateway, Settings};
 use tests::manifests::{
     Manifests, Rule, Security, Tls, endpoints, external, route, secret, service,
 };
-use tests::process::Process;
+use tests::nginx::{Nginx, Prepared};
 use tests::raw::{Connection, Request, upgrade};
-use tests::wait;
-use tokio::net::TcpStream;
-use tokio::process::Command;
 
 const OUTER: &str = "outer.example.com";
 const INNER: &str = "inner.example.com";
 /// The client's address; every proxy here is at 127.0.0.1.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 5));
 const PROXY: &str = "127.0.0.1";
+/// Whom the client says that he is.
+const CLAIMED: &str = "203.0.113.9";
 
 /// Between the hops.
 #[derive(Clone, Copy, PartialEq)]
@@ -35,6 +31,13 @@ enum Hop {
 }
 
 const HOPS: [Hop; 2] = [Hop::Plain, Hop::Tls];
+
+/// Whether the inner hop was told that the outer one is a proxy.
+#[derive(Clone, Copy)]
+enum Told {
+    OfProxy,
+    Nothing,
+}
 
 /// One proxy, whatever it is, and what it was made of.
 struct Proxy {
@@ -49,13 +52,17 @@ enum Parts {
         _dns: Option<Dns>,
     },
     Nginx {
-        _folder: TempDir,
-        _process: Process,
+        _nginx: Nginx,
     },
 }
 
 /// ws-ingress in front of the backend, under the inner name.
-async fn inner_ws_ingress(hop: Hop, authority: &Authority, backend: SocketAddr) -> Proxy {
+async fn inner_ws_ingress(
+    hop: Hop,
+    told: Told,
+    authority: &Authority,
+    backend: SocketAddr,
+) -> Proxy {
     let files = Manifests::new();
     let tls = match hop {
         Hop::Plain => Tls::Plain,
@@ -70,7 +77,11 @@ async fn inner_ws_ingress(hop: Hop, authority: &Authority, backend: SocketAddr) 
         "route.yaml",
         &(routes + &service("chat") + &endpoints("chat", &[backend])),
     );
-    let gateway = Gateway::start(&[files.path()], &Settings::default()).await;
+    let settings = match told {
+        Told::OfProxy => Settings::with(&["--trusted-proxy-cidr", &format!("{PROXY}/32")]),
+        Told::Nothing => Settings::default(),
+    };
+    let gateway = Gateway::start(&[files.path()], &settings).await;
     let address = match hop {
         Hop::Plain => gateway.http,
         Hop::Tls => gateway.https,
@@ -120,70 +131,42 @@ async fn outer_ws_ingress(hop: Hop, authority: &Authority, inner: SocketAddr) ->
     }
 }
 
-/// What nginx needs to pass an upgrade on.
+/// What nginx needs to pass an upgrade on, and the client's address with it, as the recipe has it.
 const UPGRADE: &str = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;\n\
-    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Real-IP $remote_addr;\n";
+    proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n";
 
-/// Real nginx with these `server` blocks' insides for `name`; any other name gets 421.
-async fn nginx(name: &str, tls: Option<&Issued>, authority: &Authority, location: &str) -> Proxy {
-    let folder = TempDir::with_prefix("ws-ingress-nginx-").expect("a temporary folder");
-    let path = folder.path();
-    let port = free_port();
+/// Real nginx with this `location` for `name`; any other name gets 421. `None` when nginx is not installed, which is recorded.
+fn nginx(name: &str, tls: Option<&Issued>, location: &str) -> Option<(Prepared, SocketAddr)> {
+    let address = refusing();
     let (ssl, certificate) = match tls {
         None => ("", String::new()),
-        Some(issued) => {
-            write(path, "chain.pem", &issued.chain_pem);
-            write(path, "key.pem", &issued.key_pem);
-            (
-                " ssl",
-                "ssl_certificate chain.pem; ssl_certificate_key key.pem;".to_owned(),
-            )
-        }
+        Some(_) => (
+            " ssl",
+            format!(
+                "ssl_certificate /etc/nginx/tls/{name}.crt; ssl_certificate_key /etc/nginx/tls/{name}.key;"
+            ),
+        ),
     };
-    write(path, "authority.pem", &authority.root_pem());
-    let listen = format!("127.0.0.1:{port}{ssl}");
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary = temporary
-        .map(|what| format!("{what}_temp_path {what};\n"))
-        .concat();
     let text = format!(
-        "daemon off; master_process off; pid nginx.pid; error_log stderr warn;\n\
-         events {{}}\n\
-         http {{\n\
-         access_log off;\n{temporary}{certificate}\n\
-         server {{ listen {listen} default_server; return 421; }}\n\
-         server {{ listen {listen}; server_name {name}; location / {{\n{UPGRADE}{location}\n}} }}\n\
-         }}\n"
+        "{certificate}\n\
+         server {{ listen {address}{ssl} default_server; return 421; }}\n\
+         server {{ listen {address}{ssl}; server_name {name}; location / {{\n{UPGRADE}{location}\n}} }}\n"
     );
-    write(path, "nginx.conf", &text);
-    let mut command = Command::new("nginx");
-    command
-        .arg("-p")
-        .arg(path)
-        .args(["-c", "nginx.conf", "-e", "stderr"]);
-    let process = Process::spawn("nginx", command);
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    wait::until("nginx listens", async || {
-        TcpStream::connect(address).await.ok()
-    })
-    .await;
+    let prepared = Prepared::of(text)?;
+    let prepared = match tls {
+        None => prepared,
+        Some(issued) => prepared.with_certificate(name, issued),
+    };
+    Some((prepared, address))
+}
+
+async fn run((prepared, address): (Prepared, SocketAddr)) -> Proxy {
     Proxy {
         address,
         _parts: Parts::Nginx {
-            _folder: folder,
-            _process: process,
+            _nginx: prepared.start(address).await,
         },
     }
-}
-
-fn write(folder: &Path, name: &str, text: &str) {
-    fs::write(folder.join(name), text).expect("write a file of nginx");
-}
-
-/// nginx cannot be asked which port the kernel chose.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener").port()
 }
 
 /// A client of the outer name opens a socket, talks, and closes it; what the backend was told.
@@ -192,9 +175,11 @@ async fn talk(outer: &Proxy, authority: &Authority, backend: &mut Backend) -> Re
     let client = Connection::tls_from(CLIENT, outer.address, OUTER, root).await;
     let mut client = client.expect("a TLS handshake with the outer hop");
     // What a client says of itself is not believed anywhere.
-    let spoofed = "X-Real-IP: 203.0.113.9\r\nX-Forwarded-For: 203.0.113.9\r\n";
+    let spoofed = format!(
+        "X-Real-IP: {CLAIMED}\r\nX-Forwarded-For: {CLAIMED}\r\nForwarded: for={CLAIMED};host=x.example.com;proto=http\r\n"
+    );
     client
-        .send(upgrade(OUTER, "/chat?room=1", spoofed))
+        .send(upgrade(OUTER, "/chat?room=1", &spoofed))
         .await
         .expect("a request");
     let (mut server, seen) = backend.next().await;
@@ -239,18 +224,51 @@ fn host(seen: &Request) -> &str {
     host.split(':').next().unwrap_or_default()
 }
 
+#[track_caller]
+fn check(seen: &Request, expected: &[(&str, &str)]) {
+    for (name, value) in expected {
+        assert_eq!(seen.all(name), [*value], "{name}");
+    }
+}
+
 #[tokio::test]
 async fn ws_ingress_leads_to_ws_ingress() {
     for hop in HOPS {
         let authority = Authority::new();
         let mut backend = Backend::played();
-        let inner = inner_ws_ingress(hop, &authority, backend.address).await;
+        let inner = inner_ws_ingress(hop, Told::OfProxy, &authority, backend.address).await;
         let outer = outer_ws_ingress(hop, &authority, inner.address).await;
         let seen = talk(&outer, &authority, &mut backend).await;
         assert_eq!(host(&seen), INNER);
-        // The inner hop was told of no proxy that it could believe, and so names the one that it sees.
-        assert_eq!(seen.all("x-real-ip"), [PROXY]);
-        assert_eq!(seen.all("x-forwarded-for"), [PROXY]);
+        check(
+            &seen,
+            &[
+                ("x-real-ip", "127.0.0.5"),
+                ("x-forwarded-for", "127.0.0.5, 127.0.0.1"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", OUTER),
+                ("x-forwarded-port", "443"),
+                (
+                    "forwarded",
+                    "for=127.0.0.5;host=outer.example.com;proto=https, for=127.0.0.1",
+                ),
+            ],
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_inner_hop_that_was_told_of_no_proxy_names_the_one_that_it_sees() {
+    for hop in HOPS {
+        let authority = Authority::new();
+        let mut backend = Backend::played();
+        let inner = inner_ws_ingress(hop, Told::Nothing, &authority, backend.address).await;
+        let outer = outer_ws_ingress(hop, &authority, inner.address).await;
+        let seen = talk(&outer, &authority, &mut backend).await;
+        assert_eq!(host(&seen), INNER);
+        check(&seen, &[("x-real-ip", PROXY), ("x-forwarded-for", PROXY)]);
+        let forwarded = seen.header("forwarded").unwrap_or_default();
+        assert!(forwarded.starts_with("for=127.0.0.1;"), "{forwarded}");
     }
 }
 
@@ -261,21 +279,39 @@ async fn ws_ingress_leads_to_nginx() {
         let mut backend = Backend::played();
         let certificate = authority.issue(&[INNER]);
         let tls = (hop == Hop::Tls).then_some(&certificate);
-        // nginx believes the outer hop.
+        // nginx believes the outer hop, and tells what it took from it.
         let location = format!(
             "set_real_ip_from {PROXY}; real_ip_header X-Real-IP;\n\
+             proxy_set_header X-Nginx-Client $remote_addr; proxy_set_header X-Nginx-Peer $realip_remote_addr;\n\
+             proxy_set_header X-Nginx-Forwarded-For $http_x_forwarded_for; proxy_set_header X-Nginx-Host $host;\n\
              proxy_set_header Host $host; proxy_pass http://{};",
             backend.address
         );
-        let inner = nginx(INNER, tls, &authority, &location).await;
+        let Some(inner) = nginx(INNER, tls, &location) else {
+            return;
+        };
+        let inner = run(inner).await;
         let outer = outer_ws_ingress(hop, &authority, inner.address).await;
         let seen = talk(&outer, &authority, &mut backend).await;
-        assert_eq!(host(&seen), INNER);
-        let client = CLIENT.to_string();
-        assert_eq!(seen.all("x-real-ip"), [client.as_str()]);
-        // What the outer hop said, and the address that nginx took from it.
-        let twice = format!("{CLIENT}, {CLIENT}");
-        assert_eq!(seen.all("x-forwarded-for"), [twice.as_str()]);
+        check(
+            &seen,
+            &[
+                ("host", INNER),
+                ("x-nginx-host", INNER),
+                ("x-nginx-client", "127.0.0.5"),
+                ("x-nginx-peer", PROXY),
+                ("x-nginx-forwarded-for", "127.0.0.5"),
+                ("x-real-ip", "127.0.0.5"),
+                // What the outer hop said, and the address that nginx took from it.
+                ("x-forwarded-for", "127.0.0.5, 127.0.0.5"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", OUTER),
+                (
+                    "forwarded",
+                    "for=127.0.0.5;host=outer.example.com;proto=https",
+                ),
+            ],
+        );
     }
 }
 
@@ -284,7 +320,7 @@ async fn nginx_leads_to_ws_ingress() {
     for hop in HOPS {
         let authority = Authority::new();
         let mut backend = Backend::played();
-        let inner = inner_ws_ingress(hop, &authority, backend.address).await;
+        let inner = inner_ws_ingress(hop, Told::OfProxy, &authority, backend.address).await;
         let certificate = authority.issue(&[OUTER]);
         let scheme = match hop {
             Hop::Plain => "http",
@@ -292,14 +328,32 @@ async fn nginx_leads_to_ws_ingress() {
         };
         let location = format!(
             "proxy_ssl_server_name on; proxy_ssl_name {INNER};\n\
-             proxy_ssl_verify on; proxy_ssl_trusted_certificate authority.pem;\n\
+             proxy_ssl_verify on; proxy_ssl_trusted_certificate /etc/nginx/tls/authority.pem;\n\
+             proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host;\n\
              proxy_set_header Host {INNER}; proxy_pass {scheme}://{};",
             inner.address
         );
-        let outer = nginx(OUTER, Some(&certificate), &authority, &location).await;
+        let Some((outer, address)) = nginx(OUTER, Some(&certificate), &location) else {
+            return;
+        };
+        let outer = outer.with_file("authority.pem", &authority.root_pem());
+        let outer = run((outer, address)).await;
         let seen = talk(&outer, &authority, &mut backend).await;
-        assert_eq!(seen.header("host"), Some(INNER));
-        assert_eq!(seen.all("x-real-ip"), [PROXY]);
-        assert_eq!(seen.all("x-forwarded-for"), [PROXY]);
+        check(
+            &seen,
+            &[
+                ("host", INNER),
+                ("x-real-ip", "127.0.0.5"),
+                // nginx keeps what the client claims, as everybody's; from the right, the first address that is no proxy's is the client.
+                ("x-forwarded-for", "203.0.113.9, 127.0.0.5, 127.0.0.1"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", OUTER),
+                // nginx passes the client's own on, and nobody believes it.
+                (
+                    "forwarded",
+                    "for=127.0.0.5;host=outer.example.com;proto=https, for=127.0.0.1",
+                ),
+            ],
+        );
     }
 }
