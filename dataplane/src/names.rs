@@ -1,8 +1,8 @@
 //! The addresses behind the names of external backends.
 //!
 //! In: the tables, for the names that some route needs, and DNS. Out: addresses that may be connected to. One task a name looks it up
-//! again and again, by its TTL; requests only read what is known, and the first ones wait for the first answer, all for the same
-//! look-up. A failure keeps the last answer for a while; the evidence that there is no address withdraws it at once. What no route may
+//! again and again, by its TTL; requests only read what is known, and where nothing else can take them the first ones wait for the first
+//! answer, all for the same look-up. A failure keeps the last answer for a while; the evidence that there is no address withdraws it at once. What no route may
 //! reach is taken out here, after DNS, and what is left is what gets connected to: a name that changes its mind between check and
 //! connect (DNS rebinding) gains nothing.
 
@@ -14,6 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use route_table::{
     Destination, External, Hostname, Loopback, RouteTable, Rule, WeightedBackend, is_off_limits,
 };
@@ -22,11 +24,14 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use self::course::Course;
-use self::dns::{Dns, Found};
+use self::dns::{Answer, Dns, prefer_reachable};
 use crate::metrics::Metrics;
 
-/// Look-ups at once: a thousand names are through in seconds, and no name server is flooded.
+/// Look-ups at once: a thousand names are through in seconds, and no name server is flooded. As many again for names whose last look-up
+/// was slow: a zone whose name servers are silent keeps only itself waiting.
 const LOOK_UPS: usize = 16;
+/// A look-up that takes this long is slow; through the caches of a cluster most take milliseconds.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// What is known of a name; nothing before the first answer. Empty: it has no address.
 type Known = Option<Arc<[IpAddr]>>;
@@ -46,6 +51,7 @@ struct Resolving {
     dns: Dns,
     loopback: Loopback,
     permits: Semaphore,
+    slow_permits: Semaphore,
     metrics: Arc<Metrics>,
 }
 
@@ -61,6 +67,7 @@ impl Names {
                 dns: Dns::new(server),
                 loopback,
                 permits: Semaphore::new(LOOK_UPS),
+                slow_permits: Semaphore::new(LOOK_UPS),
                 metrics,
             }),
             known: Mutex::default(),
@@ -96,9 +103,9 @@ impl Names {
         }
     }
 
-    /// Waits until each name that `rule` may lead to has had a first answer, at most for `limit`. A name without one has no endpoint.
+    /// Waits until a name that `rule` may lead to has an address for it, or each has had a first answer, at most for `limit`.
     pub(crate) async fn ready(&self, table: &RouteTable, rule: &Rule, limit: Duration) {
-        let hosts = rule.backends.iter().filter_map(|weighted| {
+        let externals = rule.backends.iter().filter_map(|weighted| {
             let WeightedBackend {
                 backend,
                 weight,
@@ -109,14 +116,15 @@ impl Names {
                 Destination::External(_) | Destination::Service(_) => None,
             }
         });
-        let hosts = hosts.map(|external| external.host.clone());
-        let all = async {
-            for host in hosts {
-                self.first_answer(&host).await;
-            }
-        };
+        let mut asked = externals
+            .map(|external| async {
+                self.first_answer(&external.host).await;
+                !self.endpoints(external).is_empty()
+            })
+            .collect::<FuturesUnordered<_>>();
+        let any = async { while let Some(false) = asked.next().await {} };
         // Too late is the same as nothing: the caller finds no endpoint.
-        let _ = timeout(limit, all).await;
+        let _ = timeout(limit, any).await;
     }
 
     async fn first_answer(&self, host: &Hostname) {
@@ -171,27 +179,35 @@ impl Resolving {
     /// Looks a name up again and again; never ends by itself.
     async fn keep_up(self: Arc<Self>, host: Hostname, known: watch::Sender<Known>) {
         let mut course = Course::default();
+        let mut permits = &self.permits;
         loop {
-            let mut found = self.look_up(&host).await;
-            if let Found::Failed(failure) = &found {
-                tracing::debug!(name = %host, %failure, cause = ?failure, "the look-up of a name failed");
+            // Never closed; without a permit the look-up would merely not be counted.
+            let permit = permits.acquire().await;
+            let begun = Instant::now();
+            let mut found = self.dns.look_up(&host).await;
+            drop(permit);
+            permits = if begun.elapsed() < SLOW {
+                &self.permits
+            } else {
+                &self.slow_permits
+            };
+            for answer in &mut found {
+                match answer {
+                    Answer::Addresses { addresses, .. } => {
+                        addresses.retain(|ip| self.permits(&host, *ip));
+                    }
+                    Answer::Nothing => {}
+                    Answer::Failed(failure) => {
+                        tracing::debug!(name = %host, %failure, cause = ?failure, "the look-up of a name failed");
+                    }
+                }
             }
-            if let Found::Addresses { addresses, .. } = &mut found {
-                addresses.retain(|ip| self.permits(&host, *ip));
-            }
-            let step = course.step(found, Instant::now());
+            let mut step = course.step(found, Instant::now());
             self.metrics.name_lookup(step.outcome);
-            if let Some(addresses) = step.known {
-                known.send_replace(Some(addresses.into()));
-            }
+            prefer_reachable(&mut step.known);
+            known.send_replace(Some(step.known.into()));
             sleep(step.pause).await;
         }
-    }
-
-    async fn look_up(&self, host: &Hostname) -> Found {
-        // Never closed; without a permit the look-up would merely not be counted.
-        let _permit = self.permits.acquire().await;
-        self.dns.look_up(host).await
     }
 
     /// Whether anything may lead to an address that DNS gave.

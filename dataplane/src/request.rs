@@ -233,7 +233,7 @@ impl Connection {
         Ok(matched)
     }
 
-    /// An endpoint for the request. A name that was never looked up is waited for as long as a connect may take.
+    /// An endpoint for the request. Where there is none, a name that was never looked up is waited for as long as a connect may take.
     async fn choose(
         &self,
         table: &RouteTable,
@@ -241,9 +241,12 @@ impl Connection {
         caller: &Caller,
     ) -> Result<Chosen, Reject> {
         let (rule, names) = (matched.rule, &self.shared.names);
+        let take = || self.shared.loads.take(table, rule, names, caller.ends());
+        if let Some(chosen) = take() {
+            return Ok(chosen);
+        }
         names.ready(table, rule, rule.timeouts.connect).await;
-        let chosen = self.shared.loads.take(table, rule, names, caller.ends());
-        chosen.ok_or(Reject::NoEndpoint)
+        take().ok_or(Reject::NoEndpoint)
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Says {
     Failure,
     /// Not a word, until it says something else and is asked again.
     Nothing,
+    /// One thing when it is asked for A, another for AAAA.
+    ByFamily(Box<Self>, Box<Self>),
 }
 
 #[derive(Default)]
@@ -165,8 +167,14 @@ fn answer(question: &[u8], zone: &Mutex<Zone>) -> Option<Vec<u8>> {
     }
     let says = zone.says.get(&name).cloned().unwrap_or(Says::NoSuchName);
     drop(zone);
+    let says = match says {
+        Says::ByFamily(v4, _) if family == A => *v4,
+        Says::ByFamily(_, v6) => *v6,
+        of_both => of_both,
+    };
     let (code, records) = match says {
-        Says::Nothing => return None,
+        // Of a family there are no families.
+        Says::Nothing | Says::ByFamily(..) => return None,
         Says::Failure => (2, Vec::new()),
         Says::NoSuchName => (3, Vec::new()),
         Says::Addresses(addresses, ttl) => {

@@ -1,11 +1,13 @@
 //! What follows from one look-up of a name after another: which addresses hold, and when to ask again. Without waiting or asking itself.
+//!
+//! Each family goes its own way: what one failed to say takes nothing from the other, and gives nothing away either.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::dns::Found;
+use super::dns::{Answer, Found};
 
 /// Shortest time between two look-ups: a TTL of 0 means "for this transaction only" (RFC 1035 §3.2.1), and nobody needs more than one a
 /// second.
@@ -24,17 +26,24 @@ const KEEP: Duration = Duration::from_hours(1);
 /// One name's look-ups so far.
 #[derive(Debug)]
 pub(super) struct Course {
-    /// How long the last answer may be used while name servers fail.
-    kept_until: Option<Instant>,
+    families: [Family; 2],
     /// The pause after the next failure.
     retry: Duration,
+}
+
+/// What holds of one family.
+#[derive(Debug, Default)]
+struct Family {
+    addresses: Vec<IpAddr>,
+    /// How long they may be used while name servers fail.
+    kept_until: Option<Instant>,
 }
 
 /// What to do after a look-up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
-    /// The addresses from now on; nothing if those that were known stay.
-    pub(super) known: Option<Vec<IpAddr>>,
+    /// The addresses from now on.
+    pub(super) known: Vec<IpAddr>,
     pub(super) pause: Duration,
     /// The `outcome` label of the metrics.
     pub(super) outcome: &'static str,
@@ -43,7 +52,7 @@ pub(super) struct Step {
 impl Default for Course {
     fn default() -> Self {
         Self {
-            kept_until: None,
+            families: Default::default(),
             retry: FIRST_RETRY,
         }
     }
@@ -52,40 +61,50 @@ impl Default for Course {
 impl Course {
     /// Takes what a look-up found, without the addresses that nothing may lead to: none left is still an answer.
     pub(super) fn step(&mut self, found: Found, now: Instant) -> Step {
-        match found {
-            Found::Addresses { addresses, ttl } => {
-                let pause = ttl.clamp(MIN_TTL, MAX_TTL);
-                self.retry = FIRST_RETRY;
-                self.kept_until = Some(now + pause + KEEP);
-                let outcome = if addresses.is_empty() {
-                    "denied"
-                } else {
-                    "found"
-                };
-                Step {
-                    known: Some(addresses),
-                    pause,
-                    outcome,
+        let (mut shortest, mut failed) = (None, false);
+        for (family, answer) in self.families.iter_mut().zip(found) {
+            match answer {
+                Answer::Addresses { addresses, ttl } => {
+                    let ttl = ttl.clamp(MIN_TTL, MAX_TTL);
+                    shortest = Some(shortest.map_or(ttl, |other: Duration| other.min(ttl)));
+                    *family = Family {
+                        addresses,
+                        kept_until: Some(now + ttl + KEEP),
+                    };
+                }
+                Answer::Nothing => *family = Family::default(),
+                Answer::Failed(_) => {
+                    failed = true;
+                    if family.kept_until.is_none_or(|until| now >= until) {
+                        *family = Family::default();
+                    }
                 }
             }
-            Found::Nothing => {
-                *self = Self::default();
-                Step {
-                    known: Some(Vec::new()),
-                    pause: NOTHING_TTL,
-                    outcome: "nothing",
-                }
-            }
-            Found::Failed(_) => {
-                let pause = self.retry;
-                self.retry = (self.retry * 2).min(LAST_RETRY);
-                let keeps = self.kept_until.is_some_and(|until| now < until);
-                Step {
-                    known: (!keeps).then(Vec::new),
-                    pause,
-                    outcome: if keeps { "failed_kept" } else { "failed" },
-                }
-            }
+        }
+        let known = self.families.iter().flat_map(|family| &family.addresses);
+        let known = known.copied().collect::<Vec<_>>();
+        let pause = match (shortest, failed) {
+            (Some(ttl), false) => ttl,
+            (Some(ttl), true) => ttl.min(self.retry),
+            (None, false) => NOTHING_TTL,
+            (None, true) => self.retry,
+        };
+        self.retry = if failed {
+            (self.retry * 2).min(LAST_RETRY)
+        } else {
+            FIRST_RETRY
+        };
+        let outcome = match (shortest, failed, known.is_empty()) {
+            (Some(_), _, false) => "found",
+            (Some(_), _, true) => "denied",
+            (None, false, _) => "nothing",
+            (None, true, false) => "failed_kept",
+            (None, true, true) => "failed",
+        };
+        Step {
+            known,
+            pause,
+            outcome,
         }
     }
 }
@@ -95,17 +114,28 @@ mod tests {
     use super::*;
     use crate::names::dns::Failure;
 
-    fn addresses() -> Vec<IpAddr> {
-        vec![[10, 0, 0, 1].into()]
+    const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
+
+    fn one(address: IpAddr, ttl: Duration) -> Answer {
+        let addresses = vec![address];
+        Answer::Addresses { addresses, ttl }
     }
 
     fn found(ttl: Duration) -> Found {
-        let addresses = addresses();
-        Found::Addresses { addresses, ttl }
+        [one(V4, ttl), Answer::Nothing]
     }
 
     fn failed() -> Found {
-        Found::Failed(Failure::Timeout)
+        [failure(), failure()]
+    }
+
+    fn failure() -> Answer {
+        Answer::Failed(Failure::Timeout)
+    }
+
+    fn nothing() -> Found {
+        [Answer::Nothing, Answer::Nothing]
     }
 
     #[test]
@@ -113,7 +143,7 @@ mod tests {
         for (ttl, expected) in [(0, 1), (1, 1), (30, 30), (300, 300), (86_400, 300)] {
             let step = Course::default().step(found(Duration::from_secs(ttl)), Instant::now());
             assert_eq!(step.pause.as_secs(), expected, "{ttl}");
-            assert_eq!(step.known, Some(addresses()));
+            assert_eq!((step.known, step.outcome), (vec![V4], "found"));
         }
     }
 
@@ -123,9 +153,9 @@ mod tests {
         course.step(found(Duration::from_mins(1)), begun);
         let last = begun + Duration::from_mins(61);
         let kept = course.step(failed(), last.checked_sub(Duration::from_secs(1)).unwrap());
-        assert_eq!((kept.known, kept.outcome), (None, "failed_kept"));
+        assert_eq!((kept.known, kept.outcome), (vec![V4], "failed_kept"));
         let over = course.step(failed(), last);
-        assert_eq!((over.known, over.outcome), (Some(Vec::new()), "failed"));
+        assert_eq!((over.known, over.outcome), (Vec::new(), "failed"));
     }
 
     #[test]
@@ -150,8 +180,33 @@ mod tests {
     fn no_such_name_withdraws_at_once_and_leaves_nothing_to_keep() {
         let (mut course, now) = (Course::default(), Instant::now());
         course.step(found(Duration::from_secs(30)), now);
-        let gone = course.step(Found::Nothing, now);
-        assert_eq!((gone.known, gone.outcome), (Some(Vec::new()), "nothing"));
+        let gone = course.step(nothing(), now);
+        assert_eq!((gone.known, gone.outcome), (Vec::new(), "nothing"));
         assert_eq!(course.step(failed(), now).outcome, "failed");
+    }
+
+    #[test]
+    fn a_family_that_fails_keeps_its_own_and_is_asked_for_again_soon() {
+        let (mut course, now) = (Course::default(), Instant::now());
+        let long = Duration::from_mins(2);
+        course.step([one(V4, long), one(V6, long)], now);
+        let half = course.step([failure(), one(V6, long)], now);
+        assert_eq!((half.known, half.outcome), (vec![V4, V6], "found"));
+        assert_eq!(half.pause, FIRST_RETRY);
+        // What is known of the other one follows its own evidence.
+        let other = course.step([failure(), Answer::Nothing], now);
+        assert_eq!((other.known, other.outcome), (vec![V4], "failed_kept"));
+        let gone = course.step([Answer::Nothing, failure()], now);
+        assert_eq!((gone.known, gone.outcome), (Vec::new(), "failed"));
+    }
+
+    #[test]
+    fn addresses_that_nothing_may_lead_to_are_an_answer() {
+        let addresses = Vec::new();
+        let ttl = Duration::from_secs(9);
+        let denied = [Answer::Addresses { addresses, ttl }, Answer::Nothing];
+        let step = Course::default().step(denied, Instant::now());
+        assert_eq!((step.known, step.outcome), (Vec::new(), "denied"));
+        assert_eq!(step.pause, ttl);
     }
 }

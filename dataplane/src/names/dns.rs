@@ -1,9 +1,12 @@
 //! One look-up of one name: both address families, from the system's name servers or from the one that the operator named.
 //!
 //! In: a name, taken as it is, without the search domains of `/etc/resolv.conf`: what a route's author wrote means the same in every
-//! namespace. Out: addresses and how long they hold, the evidence that there are none, or a failure, which is no evidence.
+//! namespace. Out, for each family: addresses and how long they hold, the evidence that there are none, or a failure, which is no
+//! evidence. One family does not wait for the other: there are name servers that say nothing when asked for AAAA (RFC 4074 §4.1).
 
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,18 +27,24 @@ const LOOK_UP: Duration = Duration::from_secs(5);
 const QUESTION: Duration = Duration::from_secs(2);
 /// How often a question is asked again.
 const ATTEMPTS: usize = 2;
-/// Most addresses that are kept of one name: more than one answer over UDP holds (4 KiB, RFC 6891 §6.2.5).
+/// How long one family is waited for once the other has addresses. RFC 8305 §3 has 50 ms, for people who watch; an answer that comes
+/// later is missed, and its family keeps what it had.
+const OTHER_FAMILY: Duration = Duration::from_millis(500);
+/// Most addresses that are kept of one name and family: more than one answer over UDP holds (4 KiB, RFC 6891 §6.2.5).
 const MAX_ADDRESSES: usize = 256;
 
-/// What a look-up came to.
+/// What a look-up came to: A and AAAA.
+pub(super) type Found = [Answer; 2];
+
+/// What was said of one family.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum Answer {
     /// At least one, sorted, each once.
     Addresses {
         addresses: Vec<IpAddr>,
         ttl: Duration,
     },
-    /// The name does not exist, or has no address (RFC 2308 §2).
+    /// The name does not exist, or has no such address (RFC 2308 §2).
     Nothing,
     /// Nobody could say.
     Failed(Failure),
@@ -48,7 +57,7 @@ pub(super) enum Failure {
     Resolver(#[source] NetError),
     #[error("the look-up failed")]
     LookUp(#[source] NetError),
-    #[error("the look-up took longer than {LOOK_UP:?}")]
+    #[error("nobody answered in time")]
     Timeout,
 }
 
@@ -72,21 +81,19 @@ impl Dns {
     pub(super) async fn look_up(&self, host: &Hostname) -> Found {
         let resolver = match self.resolver() {
             Ok(resolver) => resolver,
-            Err(error) => return Found::Failed(Failure::Resolver(error)),
+            Err(error) => {
+                let failed = |error| Answer::Failed(Failure::Resolver(error));
+                return [failed(error.clone()), failed(error)];
+            }
         };
         // The dot at the end keeps search domains away.
         let name = format!("{host}.");
-        let both = async {
-            tokio::join!(
-                resolver.lookup(name.as_str(), RecordType::A),
-                resolver.lookup(name.as_str(), RecordType::AAAA)
-            )
+        let ask = async |family| {
+            let answer = timeout(LOOK_UP, resolver.lookup(name.as_str(), family)).await;
+            answer.map_or(Answer::Failed(Failure::Timeout), judged)
         };
-        let found = match timeout(LOOK_UP, both).await {
-            Ok((v4, v6)) => joined(v4, v6),
-            Err(_) => Found::Failed(Failure::Timeout),
-        };
-        if matches!(found, Found::Failed(_)) {
+        let found = both(ask(RecordType::A), ask(RecordType::AAAA)).await;
+        if let [Answer::Failed(_), Answer::Failed(_)] = found {
             *self.resolver.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         found
@@ -129,42 +136,56 @@ fn only(server: SocketAddr) -> ResolverBuilder<TokioRuntimeProvider> {
     builder
 }
 
-/// Both families in one. One that failed beside addresses of the other is as good as empty; beside nothing it is no evidence.
-fn joined(v4: Result<Lookup, NetError>, v6: Result<Lookup, NetError>) -> Found {
-    let mut addresses = Vec::new();
-    let mut ttl = u32::MAX;
-    let mut failure = None;
-    for answer in [v4, v6] {
-        match answer {
-            Ok(lookup) => {
-                for record in lookup.answers() {
-                    ttl = ttl.min(record.ttl);
-                    addresses.extend(record.data.ip_addr());
-                }
-            }
-            Err(error) if error.is_no_records_found() => {}
-            Err(error) => failure = Some(error),
+/// Both answers; of one with addresses the other takes no more than [`OTHER_FAMILY`].
+async fn both(v4: impl Future<Output = Answer>, v6: impl Future<Output = Answer>) -> Found {
+    let (mut v4, mut v6) = (pin!(v4), pin!(v6));
+    tokio::select! {
+        first = &mut v4 => {
+            let second = beside(&first, v6).await;
+            [first, second]
+        }
+        second = &mut v6 => {
+            let first = beside(&second, v4).await;
+            [first, second]
         }
     }
-    if let (true, Some(error)) = (addresses.is_empty(), failure) {
-        return Found::Failed(Failure::LookUp(error));
+}
+
+async fn beside(known: &Answer, other: impl Future<Output = Answer>) -> Answer {
+    match known {
+        Answer::Addresses { .. } => timeout(OTHER_FAMILY, other)
+            .await
+            .unwrap_or(Answer::Failed(Failure::Timeout)),
+        Answer::Nothing | Answer::Failed(_) => other.await,
     }
+}
+
+fn judged(answer: Result<Lookup, NetError>) -> Answer {
+    let lookup = match answer {
+        Ok(lookup) => lookup,
+        Err(error) if error.is_no_records_found() => return Answer::Nothing,
+        Err(error) => return Answer::Failed(Failure::LookUp(error)),
+    };
+    // Aliases before the addresses hold for a time of their own.
+    let ttl = lookup.answers().iter().map(|record| record.ttl).min();
+    let addresses = lookup.answers().iter();
+    let addresses = addresses.filter_map(|record| record.data.ip_addr());
+    let mut addresses = addresses.collect::<Vec<_>>();
     addresses.sort();
     addresses.dedup();
-    prefer_reachable(&mut addresses);
     addresses.truncate(MAX_ADDRESSES);
     if addresses.is_empty() {
-        return Found::Nothing;
+        return Answer::Nothing;
     }
-    Found::Addresses {
+    Answer::Addresses {
         addresses,
-        ttl: Duration::from_secs(ttl.into()),
+        ttl: Duration::from_secs(ttl.unwrap_or_default().into()),
     }
 }
 
 /// Leaves out the addresses that this host has no route to, most often those of a family that it does not have; but never all.
 /// RFC 6724 §6, rule 1, asks for no more than to try them last, and nobody would try twice here.
-fn prefer_reachable(addresses: &mut Vec<IpAddr>) {
+pub(super) fn prefer_reachable(addresses: &mut Vec<IpAddr>) {
     let reachable = addresses.iter().copied().filter(|ip| has_route(*ip));
     let reachable = reachable.collect::<Vec<_>>();
     if !reachable.is_empty() {
