@@ -41,6 +41,8 @@ pub(super) struct Draft {
 #[derive(Debug)]
 pub(super) struct ExternalRef {
     pub(super) field: String,
+    /// Index in `rules`.
+    pub(super) rule: usize,
     pub(super) key: ExternalKey,
     /// Must be the backend's own, if it is there.
     pub(super) port: Option<NonZeroU16>,

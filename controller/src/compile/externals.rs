@@ -38,7 +38,13 @@ pub(super) fn resolve(
     for draft in drafts {
         let served = draft.is_served();
         let mut mistaken = BTreeSet::new();
-        for ExternalRef { field, key, port } in &draft.external_refs {
+        for reference in &draft.external_refs {
+            let ExternalRef {
+                field,
+                rule,
+                key,
+                port,
+            } = reference;
             let resolved: &Resolved = match resolved.entry(key.clone()) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(resolve_one(snapshot, key, &denied)),
@@ -46,7 +52,7 @@ pub(super) fn resolve(
             let (reason, text) = match resolved {
                 Ok(external) if port.is_none_or(|port| port == external.port) => continue,
                 Ok(external) => {
-                    mistaken.insert(key.clone());
+                    mistaken.insert((*rule, key.clone()));
                     let port = external.port;
                     let text = format!(
                         "ExternalBackend {key} has port {port}; leave the port out here, or say the same"
@@ -59,10 +65,10 @@ pub(super) fn resolve(
         }
         draft
             .external_refs
-            .retain(|named| !mistaken.contains(&named.key));
-        for rule in &mut draft.rules {
+            .retain(|named| !mistaken.contains(&(named.rule, named.key.clone())));
+        for (index, rule) in draft.rules.iter_mut().enumerate() {
             rule.backends.retain(|weighted| match &weighted.backend {
-                Destination::External(key) => !mistaken.contains(key),
+                Destination::External(key) => !mistaken.contains(&(index, key.clone())),
                 Destination::Service(_) => true,
             });
         }

@@ -30,12 +30,17 @@ pub(super) fn read_rule(draft: &mut Draft, field: &str, index: usize, rule: &Rou
         },
         origins: read_origins(draft, field, rule),
         filters: read_filters(draft, field, rule),
-        backends: read_backends(draft, field, rule),
+        backends: read_backends(draft, field, index, rule),
         timeouts: read_timeouts(draft, &format!("{field}.timeouts"), &rule.timeouts),
     }
 }
 
-fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<WeightedBackend> {
+fn read_backends(
+    draft: &mut Draft,
+    field: &str,
+    rule_index: usize,
+    rule: &RouteRule,
+) -> Vec<WeightedBackend> {
     let field = format!("{field}.backendRefs");
     let mut backends = Vec::new();
     if rule.backend_refs.is_empty() && redirects(rule) {
@@ -91,6 +96,7 @@ fn read_backends(draft: &mut Draft, field: &str, rule: &RouteRule) -> Vec<Weight
                 let key = ExternalKey { namespace, name };
                 draft.external_refs.push(ExternalRef {
                     field,
+                    rule: rule_index,
                     key: key.clone(),
                     port,
                 });
