@@ -1,6 +1,6 @@
 //! Flags of `ws-ingress-controller`, each also an environment variable: `WS_INGRESS_` and the name in capitals.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use clap::Parser;
@@ -88,7 +88,8 @@ pub struct Args {
         long = "denied-backend-cidr",
         env = "WS_INGRESS_DENIED_BACKEND_CIDR",
         value_name = "CIDR",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = range
     )]
     pub denied_backend_cidrs: Vec<IpNet>,
 
@@ -154,6 +155,31 @@ fn object_name(text: &str) -> Result<String, NameError> {
     } else {
         Err(NameError::Object)
     }
+}
+
+/// Addresses are compared as what they lead to, so a range of IPv4 in IPv6 clothes would never hold one.
+fn range(text: &str) -> Result<IpNet, RangeError> {
+    let range = text.parse::<IpNet>().map_err(RangeError::Parse)?;
+    let (IpNet::V6(mapped), IpAddr::V4(address)) = (range, range.addr().to_canonical()) else {
+        return Ok(range);
+    };
+    match mapped
+        .prefix_len()
+        .checked_sub(96)
+        .map(|length| IpNet::new(address.into(), length))
+    {
+        Some(Ok(meant)) => Err(RangeError::Mapped(meant)),
+        Some(Err(_)) | None => Ok(range),
+    }
+}
+
+/// Why a text is no range of addresses.
+#[derive(Debug, thiserror::Error)]
+enum RangeError {
+    #[error("must be an address and the length of its prefix, such as 10.96.0.0/12")]
+    Parse(#[source] ipnet::AddrParseError),
+    #[error("holds IPv4 addresses, which are compared as such; write {0}")]
+    Mapped(IpNet),
 }
 
 /// The identity in the Lease is cut at its last '_'.
@@ -234,6 +260,10 @@ mod tests {
         check_refused(
             &["--denied-backend-cidr", "10.0.0.1/33"],
             "--denied-backend-cidr",
+        );
+        check_refused(
+            &["--denied-backend-cidr", "::ffff:10.0.0.0/104"],
+            "write 10.0.0.0/8",
         );
         check_refused(&["--pod-uid", "a_b"], "without '_'");
     }

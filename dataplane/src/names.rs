@@ -153,7 +153,7 @@ impl Names {
         let addresses = known.borrow().clone().unwrap_or_default();
         let permitted = addresses
             .iter()
-            .filter(|ip| !external.denies(ip.to_canonical()))
+            .filter(|ip| !external.denies(**ip))
             .map(|ip| SocketAddr::new(*ip, external.port.get()))
             .collect::<Vec<_>>();
         if permitted.is_empty() && !addresses.is_empty() {

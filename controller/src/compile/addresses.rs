@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use route_table::{BackendKey, is_off_limits};
+use ipnet::IpNet;
+use route_table::{BackendKey, is_off_limits, meant_by};
 
 use super::CompileConfig;
 
@@ -44,22 +45,21 @@ impl<'a> OffLimits<'a> {
         self.own.iter().copied()
     }
 
-    /// The address in `text`, if a route may lead to it. An IPv4 address in IPv6 clothes is judged as what it is.
+    /// The address in `text`, if a route may lead to it, as it is written and as what it leads to.
     pub(super) fn judge(&self, text: &str) -> Result<IpAddr, Refusal> {
         let ip = text.parse::<IpAddr>().map_err(|_| Refusal::Range)?;
-        if !is_permitted(ip.to_canonical(), self.config) {
+        let forms = [ip, meant_by(ip)];
+        let denied = |range: &IpNet| forms.iter().any(|form| range.contains(form));
+        if self.config.denied_backends.iter().any(denied)
+            || is_off_limits(ip, self.config.loopback_endpoints)
+        {
             return Err(Refusal::Range);
         }
-        if self.own.contains(&ip.to_canonical()) {
+        if forms.iter().any(|form| self.own.contains(form)) {
             return Err(Refusal::Own);
         }
         Ok(ip)
     }
-}
-
-fn is_permitted(ip: IpAddr, config: &CompileConfig) -> bool {
-    let mut denied = config.denied_backends.iter();
-    !denied.any(|range| range.contains(&ip)) && !is_off_limits(ip, config.loopback_endpoints)
 }
 
 impl Refused {
@@ -132,6 +132,8 @@ mod tests {
             "10.111.255.255",
             "fd00:96::1",
             "::ffff:10.96.0.1",
+            "64:ff9b::10.96.0.1",
+            "2002:a60:1::1",
         ] {
             check(address, [false, false]);
         }
@@ -143,7 +145,13 @@ mod tests {
         let config = config(Loopback::Refuse);
         let own = ["10.0.0.1", "fd00::1"].map(|address| address.parse().unwrap());
         let off_limits = OffLimits::new(&config, own.into());
-        for address in ["10.0.0.1", "::ffff:10.0.0.1", "fd00::1", "fd00:0::0:1"] {
+        for address in [
+            "10.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "fd00::1",
+            "fd00:0::0:1",
+        ] {
             assert_eq!(off_limits.judge(address), Err(Refusal::Own), "{address}");
         }
         for address in ["10.0.0.2", "fd00::2"] {

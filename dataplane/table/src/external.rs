@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 
-use crate::{BackendKey, Hostname, ResourceKey};
+use crate::{BackendKey, Hostname, ResourceKey, meant_by};
 
 /// Most ranges of addresses that are denied to one name: our own pods are listed one by one.
 pub const MAX_DENIED_RANGES: usize = 10_000;
@@ -119,9 +119,11 @@ impl External {
         }
     }
 
-    /// Whether the operator denies an address, which is in canonical form.
+    /// Whether the operator denies an address: as it is written, or as what it leads to.
     pub fn denies(&self, address: IpAddr) -> bool {
-        self.denied.iter().any(|range| range.contains(&address))
+        let forms = [address, meant_by(address)];
+        let mut denied = self.denied.iter();
+        denied.any(|range| forms.iter().any(|form| range.contains(form)))
     }
 }
 
@@ -147,6 +149,32 @@ mod tests {
                 denied: Vec::new(),
             };
             assert_eq!(external.authority(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_denied_is_denied_in_every_spelling() {
+        let external = External {
+            host: Hostname::parse("a.example.com").unwrap(),
+            port: NonZeroU16::MIN,
+            tls: None,
+            denied: ["10.96.0.0/12", "2001:db8:64::/96"]
+                .map(|range| range.parse().unwrap())
+                .into(),
+        };
+        let denies = |address: &str| external.denies(address.parse().unwrap());
+        for address in [
+            "10.96.0.1",
+            "::ffff:10.96.0.1",
+            "::10.96.0.1",
+            "64:ff9b::10.96.0.1",
+            "2002:a60:1::1",
+            "2001:db8:64::10.0.0.1",
+        ] {
+            assert!(denies(address), "{address}");
+        }
+        for address in ["10.112.0.1", "64:ff9b::10.112.0.1", "2001:db8:65::1"] {
+            assert!(!denies(address), "{address}");
         }
     }
 }

@@ -19,7 +19,7 @@ mod path;
 mod route;
 mod table;
 
-pub use addresses::{Loopback, is_off_limits};
+pub use addresses::{Loopback, is_off_limits, meant_by};
 pub use backend::{Backend, Endpoint, EndpointState, MAX_ENDPOINTS};
 pub use certificate::{
     Certificate, CertificateError, CertificateKey, CertificateResource, PrivateKey,
