@@ -83,7 +83,7 @@ pub struct Args {
     pub dataplane_service_account: String,
 
     /// Range of addresses that no route may reach, such as the cluster's Service range; repeat the flag, or separate several with
-    /// ','. Loopback, link-local, multicast and metadata addresses and our own pods are always denied. Default: none besides those.
+    /// ','. Loopback, link-local, multicast and metadata addresses and our own pods and Services are always denied. Default: none besides those.
     #[arg(
         long = "denied-backend-cidr",
         env = "WS_INGRESS_DENIED_BACKEND_CIDR",

@@ -35,7 +35,7 @@ pub struct CompileConfig {
     pub loopback_endpoints: Loopback,
     /// Ranges of addresses that no route may reach, besides those that none ever may.
     pub denied_backends: Vec<IpNet>,
-    /// The Services of our own pods: no route may reach an address behind them. A route to the dataplane would go round for ever,
+    /// The Services of our own pods: no route may reach an address of theirs, or behind them. A route to the dataplane would go round for ever,
     /// and none may lead into the pages and the push of either.
     pub own_services: Vec<ObjectKey>,
 }

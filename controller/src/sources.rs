@@ -1,4 +1,4 @@
-//! What is watched: one source for each kind and namespace, the slices of our own Services wherever they lie, and the two lists of
+//! What is watched: one source for each kind and namespace, our own Services and their slices wherever they lie, and the two lists of
 //! the dataplane.
 
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::intake::Source;
 use crate::store::{GRANT_API_VERSION, Kind};
 use crate::watch::{Listing, Objects};
 
-/// One for each kind and namespace, and the slices of the namespaces of `own`: whose pods no route may reach is to be known before
-/// anything is published, whether their namespace is watched for routes or not.
+/// One for each kind and namespace, and the Services and slices of the namespaces of `own`: what no route may reach is to be known
+/// before anything is published, whether their namespace is watched for routes or not.
 pub(crate) fn sources(namespaces: &[String], own: &[ObjectName]) -> Vec<Source> {
     let scopes = match namespaces {
         [] => vec![None],
@@ -44,10 +44,12 @@ pub(crate) fn sources(namespaces: &[String], own: &[ObjectName]) -> Vec<Source> 
     };
     let mut sources = kinds.into_iter().flat_map(of).collect::<Vec<_>>();
     if !namespaces.is_empty() {
-        sources.extend(own.iter().map(|service| Source {
-            kind: Kind::EndpointSlice,
-            namespace: Some(service.namespace.as_str().into()),
-        }));
+        for kind in [Kind::Service, Kind::EndpointSlice] {
+            sources.extend(own.iter().map(|service| Source {
+                kind,
+                namespace: Some(service.namespace.as_str().into()),
+            }));
+        }
         sources.sort();
         sources.dedup();
     }
@@ -128,21 +130,21 @@ mod tests {
     }
 
     #[test]
-    fn slices_of_our_own_services_are_watched_wherever_they_lie() {
+    fn our_own_services_and_their_slices_are_watched_wherever_they_lie() {
         let own = ["a/dataplane", "own/controller", "own/dataplane"];
         let own = own.map(|name| name.parse().unwrap());
-        let slices = |namespaces: &[&str]| {
+        let watched = |kind, namespaces: &[&str]| {
             let namespaces = namespaces.iter().map(ToString::to_string);
             let sources = sources(&namespaces.collect::<Vec<_>>(), &own);
-            let slices = sources
-                .iter()
-                .filter(|source| source.kind == Kind::EndpointSlice);
-            slices.map(ToString::to_string).collect::<Vec<_>>()
+            let of_kind = sources.iter().filter(|source| source.kind == kind);
+            of_kind.map(ToString::to_string).collect::<Vec<_>>()
         };
-        assert_eq!(slices(&[]), ["EndpointSlice"]);
-        let expected = ["a", "b", "own"];
-        let expected = expected.map(|name| format!("EndpointSlice in namespace {name}"));
-        assert_eq!(slices(&["a", "b"]), expected);
+        for kind in [Kind::Service, Kind::EndpointSlice] {
+            assert_eq!(watched(kind, &[]), [kind.to_string()]);
+            let expected = ["a", "b", "own"];
+            let expected = expected.map(|name| format!("{kind} in namespace {name}"));
+            assert_eq!(watched(kind, &["a", "b"]), expected);
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ const MAX_SHOWN: usize = 3;
 #[derive(Debug)]
 pub(super) struct OffLimits<'a> {
     config: &'a CompileConfig,
-    /// Of our own pods, in canonical form.
+    /// Of our own pods and Services, in canonical form.
     own: BTreeSet<IpAddr>,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct OffLimits<'a> {
 pub(super) enum Refusal {
     /// What it is, or what the operator says of it.
     Range,
-    /// It is that of a pod of ours.
+    /// It is that of a pod or a Service of ours.
     Own,
 }
 
@@ -40,7 +40,7 @@ impl<'a> OffLimits<'a> {
         Self { config, own }
     }
 
-    /// The addresses of our own pods.
+    /// The addresses of our own pods and Services.
     pub(super) fn own(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.own.iter().copied()
     }
@@ -85,7 +85,7 @@ impl Refused {
                     "which no route may reach (loopback, link-local, unspecified, multicast, metadata, denied by the operator, or no IP address); remove them from its EndpointSlices"
                 }
                 Refusal::Own => {
-                    "which are pods of ws-ingress itself, and no route may lead back there; refer to the Service of your own pods, or remove them from its EndpointSlices"
+                    "which are pods or Services of ws-ingress itself, and no route may lead back there; refer to the Service of your own pods, or remove them from its EndpointSlices"
                 }
             };
             format!(

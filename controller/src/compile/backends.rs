@@ -85,7 +85,7 @@ pub(super) fn resolve<'a>(
     config: &'a CompileConfig,
 ) -> (Backends, OffLimits<'a>) {
     let slices = by_service(snapshot);
-    let off_limits = OffLimits::new(config, own_addresses(&slices, config));
+    let off_limits = OffLimits::new(config, own_addresses(snapshot, &slices, config));
     let mut resolved = BTreeMap::new();
     let mut resources = BTreeMap::new();
     for draft in drafts {
@@ -134,16 +134,35 @@ fn by_service(snapshot: &Snapshot) -> Slices<'_> {
     slices
 }
 
-/// The addresses of our own pods, ready or not: one that is not ready yet, or terminates, is ours as well.
-fn own_addresses(slices: &Slices<'_>, config: &CompileConfig) -> BTreeSet<IpAddr> {
-    let own = config.own_services.iter();
-    let slices = own.filter_map(|service| slices.get(&(&*service.namespace, &*service.name)));
-    let endpoints = slices.flatten().flat_map(|slice| &slice.endpoints);
-    let addresses = endpoints.flat_map(|endpoint| &endpoint.addresses);
-    addresses
-        .filter_map(|text| text.parse::<IpAddr>().ok())
-        .map(|ip| ip.to_canonical())
-        .collect()
+/// The addresses of our own pods, ready or not: one that is not ready yet, or terminates, is ours as well. And those of our own Services,
+/// behind which they are: a name in the cluster leads to such a one.
+fn own_addresses(
+    snapshot: &Snapshot,
+    slices: &Slices<'_>,
+    config: &CompileConfig,
+) -> BTreeSet<IpAddr> {
+    let mut own = BTreeSet::new();
+    for key in &config.own_services {
+        let slices = slices.get(&(&*key.namespace, &*key.name));
+        let endpoints = slices
+            .into_iter()
+            .flatten()
+            .flat_map(|slice| &slice.endpoints);
+        let pods = endpoints.flat_map(|endpoint| &endpoint.addresses);
+        let service = snapshot
+            .service(key)
+            .and_then(|service| service.spec.as_ref());
+        // A headless one has `None` for an address. External IPs are those of machines, where there may be others.
+        let service = service
+            .and_then(|spec| spec.cluster_ips.as_ref())
+            .into_iter()
+            .flatten();
+        let addresses = pods
+            .chain(service)
+            .filter_map(|text| text.parse::<IpAddr>().ok());
+        own.extend(addresses.map(|ip| ip.to_canonical()));
+    }
+    own
 }
 
 fn resolve_backend(
