@@ -2,7 +2,7 @@
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -39,6 +39,11 @@ impl Authority {
 
     /// A fresh key and certificate for `names`; two calls never give the same.
     pub fn issue(&self, names: &[&str]) -> Issued {
+        self.issue_between(names, None)
+    }
+
+    /// One that is valid from the first day of one year to that of another.
+    pub fn issue_between(&self, names: &[&str], years: Option<[i32; 2]>) -> Issued {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(names).expect("valid names");
@@ -47,6 +52,10 @@ impl Authority {
             .distinguished_name
             .push(DnType::CommonName, "ws-ingress test");
         params.use_authority_key_identifier_extension = true;
+        if let Some([from, to]) = years {
+            params.not_before = date_time_ymd(from, 1, 1);
+            params.not_after = date_time_ymd(to, 1, 1);
+        }
         let leaf = params
             .signed_by(&key, &self.issuer)
             .expect("a signed certificate");
