@@ -5,6 +5,7 @@
 //! tunnelled.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::header::HeaderValue;
 use http::{Request, Response, Uri, request};
@@ -97,7 +98,8 @@ impl Connection {
             NonUpgrade::Reject => return Err(Reject::UpgradeRequired),
             NonUpgrade::Forward => {}
         }
-        let chosen = self.choose(&table, &matched, caller).await?;
+        let limit = matched.rule.timeouts.connect;
+        let chosen = self.choose(&table, &matched, caller, limit).await?;
         let fields = caller.fields_for(&head.headers, &matched, &chosen);
         let (timeouts, filters) = (matched.rule.timeouts, matched.rule.filters.clone());
         if let Some(target) = filters::target(&matched, &head.uri)? {
@@ -142,7 +144,9 @@ impl Connection {
             return Ok(("redirected", redirect));
         }
         let opening = handshake::check_opening(&head)?;
-        let chosen = self.choose(&table, &matched, caller).await?;
+        let limit = matched.rule.timeouts.connect;
+        let limit = limit.min(matched.rule.timeouts.handshake);
+        let chosen = self.choose(&table, &matched, caller, limit).await?;
         let (key, timeouts) = (matched.key.clone(), matched.rule.timeouts);
         let fields = caller.fields_for(&head.headers, &matched, &chosen);
         let filters = matched.rule.filters.clone();
@@ -233,19 +237,20 @@ impl Connection {
         Ok(matched)
     }
 
-    /// An endpoint for the request. Where there is none, a name that was never looked up is waited for as long as a connect may take.
+    /// An endpoint for the request. Where there is none, a name that was never looked up is waited for until `limit`.
     async fn choose(
         &self,
         table: &RouteTable,
         matched: &Matched<'_>,
         caller: &Caller,
+        limit: Duration,
     ) -> Result<Chosen, Reject> {
         let (rule, names) = (matched.rule, &self.shared.names);
         let take = || self.shared.loads.take(table, rule, names, caller.ends());
         if let Some(chosen) = take() {
             return Ok(chosen);
         }
-        names.ready(table, rule, rule.timeouts.connect).await;
+        names.ready(table, rule, limit).await;
         take().ok_or(Reject::NoEndpoint)
     }
 }

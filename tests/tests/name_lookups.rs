@@ -151,3 +151,12 @@ async fn names_that_nobody_answers_do_not_keep_other_names_waiting() {
         assert_eq!(client.status().await, Some(101));
     }
 }
+
+#[tokio::test]
+async fn a_handshake_waits_for_a_name_no_longer_than_it_may_take() {
+    let rule = Rule::to_external(BACKEND).timeout("handshake", "300ms");
+    let scene = Scene::start(Says::Nothing, rule).await;
+    let begun = Instant::now();
+    assert_eq!(scene.client().status().await, Some(503));
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+}
