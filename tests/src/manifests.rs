@@ -169,6 +169,9 @@ impl Rule {
                 text,
                 "    - group: ws-ingress.dev\n      kind: ExternalBackend\n      name: {external}"
             );
+            if let Some(version) = self.proxy_protocol {
+                let _ = writeln!(text, "      proxyProtocol: {version}");
+            }
         }
         if let Some(name) = &self.name {
             let _ = writeln!(text, "    name: {name}");

@@ -32,10 +32,11 @@ enum Hop {
 
 const HOPS: [Hop; 2] = [Hop::Plain, Hop::Tls];
 
-/// Whether the inner hop was told that the outer one is a proxy.
+/// Whether the inner hop was told that the outer one is a proxy, and how that one says who the client is.
 #[derive(Clone, Copy)]
 enum Told {
     OfProxy,
+    OfProxyHeaders,
     Nothing,
 }
 
@@ -79,6 +80,7 @@ async fn inner_ws_ingress(
     );
     let settings = match told {
         Told::OfProxy => Settings::with(&["--trusted-proxy-cidr", &format!("{PROXY}/32")]),
+        Told::OfProxyHeaders => Settings::with(&["--proxy-protocol-cidr", &format!("{PROXY}/32")]),
         Told::Nothing => Settings::default(),
     };
     let gateway = Gateway::start(&[files.path()], &settings).await;
@@ -98,6 +100,10 @@ async fn inner_ws_ingress(
 
 /// ws-ingress that ends wss under the outer name and leads to the inner one.
 async fn outer_ws_ingress(hop: Hop, authority: &Authority, inner: SocketAddr) -> Proxy {
+    outer_with(Rule::to_external("inner"), hop, authority, inner).await
+}
+
+async fn outer_with(rule: Rule, hop: Hop, authority: &Authority, inner: SocketAddr) -> Proxy {
     let dns = Dns::start().await;
     dns.leads(INNER, &[PROXY], 60);
     let files = Manifests::new();
@@ -106,8 +112,7 @@ async fn outer_ws_ingress(hop: Hop, authority: &Authority, inner: SocketAddr) ->
         Hop::Plain => Security::Plain,
         Hop::Tls => Security::TlsBy(&pem),
     };
-    let rules = [Rule::to_external("inner")];
-    let routes = route("outer", &[OUTER], &Tls::Terminate("outer-tls"), &rules);
+    let routes = route("outer", &[OUTER], &Tls::Terminate("outer-tls"), &[rule]);
     files.write(
         "certificate.yaml",
         &secret("outer-tls", &authority.issue(&[OUTER])),
@@ -269,6 +274,23 @@ async fn an_inner_hop_that_was_told_of_no_proxy_names_the_one_that_it_sees() {
         check(&seen, &[("x-real-ip", PROXY), ("x-forwarded-for", PROXY)]);
         let forwarded = seen.header("forwarded").unwrap_or_default();
         assert!(forwarded.starts_with("for=127.0.0.1;"), "{forwarded}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_header_between_the_hops_names_the_client_before_tls() {
+    for (hop, version) in [(Hop::Plain, "V1"), (Hop::Tls, "V1"), (Hop::Tls, "V2")] {
+        let authority = Authority::new();
+        let mut backend = Backend::played();
+        let inner = inner_ws_ingress(hop, Told::OfProxyHeaders, &authority, backend.address).await;
+        let rule = Rule::to_external("inner").proxy_protocol(version);
+        let outer = outer_with(rule, hop, &authority, inner.address).await;
+        let seen = talk(&outer, &authority, &mut backend).await;
+        assert_eq!(host(&seen), INNER);
+        check(
+            &seen,
+            &[("x-real-ip", "127.0.0.5"), ("x-forwarded-for", "127.0.0.5")],
+        );
     }
 }
 
