@@ -3,13 +3,16 @@
 //! In: a judged request and the rule that took it. Out: the target and the fields that its backend gets, the fields that its client
 //! gets, or the redirect that the rule answers by itself. Names and values were checked when the table was made.
 
-use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, LOCATION};
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, LOCATION, TRAILER};
 use http::uri::{Authority, PathAndQuery};
 use http::{Response, StatusCode, Uri, request};
-use route_table::{Filters, Hostname, Matched, PathModifier, Redirect, RedirectScheme};
+use route_table::{
+    Filters, HeaderModifier, Hostname, Matched, PathModifier, Redirect, RedirectScheme,
+};
 
 use crate::fields::Scheme;
 use crate::forward::{Body, empty};
+use crate::handshake::tokens;
 use crate::reject::Reject;
 use crate::upstream;
 
@@ -106,6 +109,23 @@ pub(crate) fn to_backend(headers: &mut HeaderMap, filters: &Filters) {
 /// Changes the fields of a backend's answer, of whatever kind.
 pub(crate) fn to_client<B>(response: &mut Response<B>, filters: &Filters) {
     filters.response_headers.apply(response.headers_mut());
+    withhold_trailers(response.headers_mut(), &filters.response_headers);
+}
+
+/// Takes back the announcement of trailers that a filter sets or removes, without which they do not pass: a message must not bring at
+/// its end what was taken from its head.
+pub(crate) fn withhold_trailers(headers: &mut HeaderMap, changes: &HeaderModifier) {
+    let announced = tokens(headers, &TRAILER);
+    let kept = announced.filter(|name| !changes.replaces(name));
+    let kept = kept.collect::<Vec<_>>().join(", ");
+    match HeaderValue::try_from(kept) {
+        Ok(kept) if !kept.is_empty() => {
+            headers.insert(TRAILER, kept);
+        }
+        Ok(_) | Err(_) => {
+            headers.remove(TRAILER);
+        }
+    }
 }
 
 #[cfg(test)]

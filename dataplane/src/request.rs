@@ -105,6 +105,7 @@ impl Connection {
         if let Some(target) = filters::target(&matched, &head.uri)? {
             head.uri = target;
         }
+        filters::withhold_trailers(&mut head.headers, &filters.request_headers);
         // A long answer must not keep an old table alive.
         drop(table);
         let request = Request::from_parts(head, body);

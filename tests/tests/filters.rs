@@ -62,6 +62,32 @@ async fn the_backend_gets_the_target_the_host_and_the_fields_of_the_filters() {
     }
 }
 
+/// What a filter takes from the head of a message does not come back at its end.
+#[tokio::test]
+async fn trailers_of_fields_that_a_filter_sets_or_removes_do_not_pass() {
+    let mut backend = Backend::played();
+    let scene = scene(chat(&[REQUEST, RESPONSE]), &backend).await;
+    let more = "Transfer-Encoding: chunked\r\nTE: trailers\r\nTrailer: X-Sum, X-Env\r\nTrailer: x-debug\r\n";
+    let body = "0\r\nX-Sum: 5\r\nX-Env: alpha\r\nX-Debug: 1\r\n\r\n";
+    let asked = ordinary("/chat", more).replace("GET", "POST") + body;
+    let (mut client, mut server, seen) = scene.asked(&mut backend, asked).await;
+    assert_eq!(seen.all("trailer"), ["x-sum"]);
+    let got = server.through("\r\n\r\n").await.expect("the body");
+    assert_eq!(got, "0\r\nX-Sum: 5\r\n\r\n");
+
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Server, X-Digest, X-Powered-By\r\n\r\n\
+                  0\r\nX-Digest: 4\r\nServer: secret\r\nX-Powered-By: secret\r\n\r\n";
+    server.send(answer).await.expect("the proxy listens");
+    let head = client.through("\r\n\r\n").await.expect("a head");
+    assert!(
+        head.to_ascii_lowercase()
+            .contains("\r\ntrailer: x-digest\r\n"),
+        "{head}"
+    );
+    let got = client.through("\r\n\r\n").await.expect("a body");
+    assert_eq!(got, "0\r\nX-Digest: 4\r\n\r\n");
+}
+
 #[tokio::test]
 async fn a_rewritten_path_is_the_only_one_that_a_backend_sees() {
     let mut backend = Backend::played();

@@ -193,6 +193,13 @@ impl HeaderModifier {
         })
     }
 
+    /// Whether it sets or removes the field of this name, in any case: what a message itself says there is not to pass.
+    pub fn replaces(&self, name: &str) -> bool {
+        let set = self.set.iter().map(|field| &field.name);
+        set.chain(&self.remove)
+            .any(|replaced| replaced.as_str().eq_ignore_ascii_case(name))
+    }
+
     /// Changes the fields.
     pub fn apply(&self, headers: &mut HeaderMap) {
         let Self { set, add, remove } = self;
