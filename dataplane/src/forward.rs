@@ -223,6 +223,8 @@ impl Way<'_> {
         tracing::debug!(%error, "backend gave no answer");
         if self.upload.client_was_silent() {
             Reject::BodyTimeout
+        } else if self.upload.is_broken() {
+            Reject::BrokenBody
         } else if error.is_parse() {
             Reject::BadAnswer
         } else if is_timeout(error) {

@@ -21,7 +21,7 @@ const RETRY_AFTER_SECONDS: &str = "5";
 pub(crate) enum Reject {
     /// Not exactly one Host, or not one that names a host (RFC 9112 §3.2).
     Host,
-    /// The request target is not origin-form, or absolute-form for the same host, or holds a '%' that encodes nothing, or a zero byte.
+    /// The request target is not origin-form, or absolute-form for the same host, or holds a '%' that encodes nothing, or a zero byte; or the method is CONNECT.
     Target,
     /// The path holds dot segments, plain or percent-encoded.
     DotSegments,
@@ -33,6 +33,8 @@ pub(crate) enum Reject {
     HeadTooLarge,
     /// The client paused for too long within its body (RFC 9110 §15.5.9).
     BodyTimeout,
+    /// The client's body broke off, or its chunks cannot be read (RFC 9112 §7.1, §8).
+    BrokenBody,
     /// TLS was made for another hostname (RFC 9110 §15.5.20).
     Misdirected,
     NoHost,
@@ -88,6 +90,7 @@ impl Reject {
             | Self::Target
             | Self::DotSegments
             | Self::TransferCoding
+            | Self::BrokenBody
             | Self::HttpVersion
             | Self::Upgrade
             | Self::Connection
@@ -120,6 +123,7 @@ impl Reject {
             Self::TargetTooLong => "target_too_long",
             Self::HeadTooLarge => "head_too_large",
             Self::BodyTimeout => "body_timeout",
+            Self::BrokenBody => "broken_body",
             Self::Misdirected => "misdirected",
             Self::NoHost => "no_host",
             Self::TlsRequired => "tls_required",
@@ -162,6 +166,7 @@ impl Reject {
             Self::TargetTooLong => "The request target is too long.",
             Self::HeadTooLarge => "The request line and the header fields together are too long.",
             Self::BodyTimeout => "The body paused for too long; send it again.",
+            Self::BrokenBody => "The body broke off, or its chunks cannot be read.",
             Self::Misdirected => {
                 "The Host field names another host than the TLS handshake did; open a connection for that host."
             }
@@ -238,6 +243,7 @@ impl Reject {
             | Self::TargetTooLong
             | Self::HeadTooLarge
             | Self::BodyTimeout
+            | Self::BrokenBody
             | Self::Misdirected
             | Self::NoHost
             | Self::TlsRequired

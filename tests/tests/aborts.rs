@@ -85,6 +85,38 @@ async fn a_client_that_leaves_while_it_waits_ends_the_request_at_the_backend() {
 }
 
 #[tokio::test]
+async fn an_upload_that_cannot_be_read_is_400_and_no_fault_of_the_backend() {
+    let mut backend = Backend::played();
+    let scene = scene(&backend).await;
+    let post = get("").replace("GET", "POST");
+    let chunked = post.replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for broken in ["5\r\nhello\r\nfive\r\n", "4\r\nhello\r\n0\r\n\r\n"] {
+        let (mut client, mut server, _) = scene.asked(&mut backend, &chunked).await;
+        client.send(broken).await.expect("the proxy reads");
+        let answer = client.response("POST").await.expect("an answer");
+        assert_eq!(answer.status, 400, "{broken:?}");
+        let (seen, _) = server.end().await;
+        assert!(!seen.ends_with(b"0\r\n\r\n"), "{broken:?}");
+    }
+    for how in Leaves::ALL {
+        let long = post.replace("\r\n\r\n", "\r\nContent-Length: 9\r\n\r\nhello");
+        let (client, mut server, _) = scene.asked(&mut backend, long).await;
+        server.exactly(5).await.expect("a part of the body");
+        how.with(client).await;
+        server.end().await;
+    }
+    wait::until("five broken bodies", async || {
+        let metrics = scene.gateway.metrics().await;
+        let all = metrics.sum("ws_ingress_requests_total", &[]);
+        let broken = metrics.sum("ws_ingress_requests_total", &[("outcome", "broken_body")]);
+        assert_eq!(all, broken, "another outcome");
+        (broken == 5).then_some(())
+    })
+    .await;
+    scene.gateway.assert_quiet_log();
+}
+
+#[tokio::test]
 async fn a_client_that_sent_more_before_it_left_ends_the_request_within_the_read_limit() {
     let mut backend = Backend::played();
     let scene = scene(&backend).await;

@@ -31,7 +31,7 @@ enum Stage {
     Ended,
     /// The client paused for longer than it may.
     Silent,
-    /// The client broke it off.
+    /// The client broke it off, or its chunks cannot be read.
     Broken,
 }
 
@@ -123,6 +123,11 @@ impl Upload {
     /// Whether it ended because the client paused for too long.
     pub(super) fn client_was_silent(&self) -> bool {
         self.state().stage == Stage::Silent
+    }
+
+    /// Whether the client broke it off, or sent what is no body.
+    pub(super) fn is_broken(&self) -> bool {
+        self.state().stage == Stage::Broken
     }
 
     /// Returns once the backend said nothing for `limit`, counted from the end of the request: while it is still sent, the client has
