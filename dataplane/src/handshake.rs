@@ -35,7 +35,10 @@ pub(crate) fn check_host_and_path(head: &request::Parts) -> Result<Option<Hostna
     let host = single(&head.headers, &HOST).ok_or(Reject::Host)?;
     let authority = parse_host(host).ok_or(Reject::Host)?;
     let absolute = head.uri.authority();
-    if !head.uri.path().starts_with('/')
+    // CONNECT asks for a tunnel to an authority (RFC 9110 §9.3.6). With a path it means nothing, and a backend's 200 to it would end
+    // HTTP on both connections.
+    if head.method == Method::CONNECT
+        || !head.uri.path().starts_with('/')
         || !is_encoded_well(head.uri.path())
         || absolute.is_some_and(|absolute| !same_authority(absolute, &authority))
     {

@@ -31,6 +31,8 @@ pub(crate) fn targets() -> Vec<Attack> {
         "GET judged HTTP/1.1",
         "GET * HTTP/1.1",
         "CONNECT chat.example.com:443 HTTP/1.1",
+        "CONNECT /judged HTTP/1.1",
+        "CONNECT http://chat.example.com/judged HTTP/1.1",
         "GET /judged/../smuggled HTTP/1.1",
         "GET /judged/%2e%2E/smuggled HTTP/1.1",
         "GET /judged/..%2fsmuggled HTTP/1.1",
