@@ -123,6 +123,12 @@ pub(crate) fn transfer_coding(headers: &HeaderMap) -> Option<TransferCoding> {
     (chunked && !headers.contains_key(CONTENT_LENGTH)).then_some(TransferCoding::Chunked)
 }
 
+/// Whether each Content-Length is one number. RFC 9112 §6.3 lets a recipient take `4, 4` for 4, but nobody passes it on as it is.
+pub(crate) fn lengths_are_numbers(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    lengths.all(|length| !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit))
+}
+
 /// Leaves out what belongs to one hop.
 fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut passed = headers.clone();

@@ -80,7 +80,8 @@ pub(crate) async fn forward(
     let coding = fields::transfer_coding(&head.headers);
     // HTTP/1.0 knows no chunks (RFC 9112 §6.1).
     let chunked_1_0 = head.version == Version::HTTP_10 && coding == Some(TransferCoding::Chunked);
-    if head.status == StatusCode::SWITCHING_PROTOCOLS || coding.is_none() || chunked_1_0 {
+    let framed = coding.is_some() && !chunked_1_0 && fields::lengths_are_numbers(&head.headers);
+    if head.status == StatusCode::SWITCHING_PROTOCOLS || !framed {
         return Err(Reject::BadAnswer);
     }
     let keep = keep_for(&head.headers, head.version, way.upstreams.limits);

@@ -113,6 +113,11 @@ async fn an_answer_whose_length_is_in_doubt_is_502() {
             "well!",
         ),
         (
+            "one length said twice",
+            "Content-Length: 4, 4\r\n".to_owned(),
+            "well",
+        ),
+        (
             "a length that is no number",
             "Content-Length: +4\r\n".to_owned(),
             "well",
