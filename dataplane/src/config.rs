@@ -57,6 +57,8 @@ pub struct Limits {
     pub send: Duration,
     /// How long a client may pause within a body that it sends.
     pub request_body: Duration,
+    /// How long what a client still sends of a body is read past, once it was answered without it.
+    pub unread_body: Duration,
     /// How long `Expect: 100-continue` waits for the backend's word before the client is told to go on.
     pub expect: Duration,
     /// How long an upstream connection waits for its next request.
@@ -94,6 +96,8 @@ impl Default for Limits {
             send: Duration::from_mins(1),
             // nginx's client_body_timeout.
             request_body: Duration::from_mins(1),
+            // nginx's lingering_timeout; who has read the answer ends sooner.
+            unread_body: Duration::from_secs(5),
             // What curl waits itself before it goes on; RFC 9110 §10.1.1 wants no indefinite wait.
             expect: Duration::from_secs(1),
             // Node, uvicorn and Apache close an idle connection after 5 s (nginx after 75 s): who asks in the last moment meets a

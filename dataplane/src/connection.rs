@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,6 +22,7 @@ use tracing::Instrument as _;
 use crate::client::Client;
 use crate::fields::Scheme;
 use crate::forward::Body;
+use crate::lingering::Lingering;
 use crate::listener::Side;
 use crate::proxy_protocol::{self, Ends};
 use crate::request::Caller;
@@ -41,6 +42,8 @@ pub(crate) struct Connection {
     pub(crate) server_name: Option<Hostname>,
     /// How long the client may take no byte of an answer: `Limits::send` until a rule is known, which has its own.
     pub(crate) send: SendTime,
+    /// Whether the last request had a body, of which more may come behind its answer.
+    body: Arc<AtomicBool>,
     /// Set with the first complete head, which ends the deadline that began at accept.
     head_seen: AtomicBool,
     /// Held until the connection, and any relay that grew out of it, has ended.
@@ -84,6 +87,7 @@ pub(crate) async fn serve(
         destination: ends.destination,
         server_name,
         send,
+        body: Arc::default(),
         head_seen,
         permit: Arc::new(permit),
     });
@@ -152,9 +156,11 @@ async fn handshake_tls(
 
 async fn serve_http(connection: &Arc<Connection>, stream: ServerStream, deadline: Instant) {
     let limits = &connection.shared.config.limits;
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         let connection = connection.clone();
         connection.head_seen.store(true, Ordering::Relaxed);
+        let has_body = !request.body().is_end_stream();
+        connection.body.store(has_body, Ordering::Relaxed);
         async move { Ok::<_, Infallible>(named(&connection, request).await) }
     });
     let mut http = http1::Builder::new();
@@ -163,6 +169,7 @@ async fn serve_http(connection: &Arc<Connection>, stream: ServerStream, deadline
     http.max_buf_size(limits.head_bytes)
         .max_headers(limits.head_fields)
         .title_case_headers(true);
+    let stream = Lingering::new(stream, connection.body.clone(), limits.unread_body);
     let serving = http
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

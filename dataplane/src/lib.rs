@@ -17,6 +17,7 @@ mod filters;
 mod forward;
 mod frames;
 mod handshake;
+mod lingering;
 mod listener;
 mod local_http;
 mod matching;

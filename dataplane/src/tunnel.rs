@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 
 use crate::balance::Place;
 use crate::connection::Connection;
+use crate::lingering::Lingering;
 use crate::relay::{self, Relay};
 use crate::run::Shared;
 use crate::tls::ServerStream;
@@ -58,8 +59,8 @@ pub(crate) fn start(
 async fn take_stream(upgrading: OnUpgrade, shared: &Shared) -> Option<(ServerStream, Bytes)> {
     match timeout(shared.config.limits.head, upgrading).await {
         Ok(Ok(upgraded)) => {
-            let parts = upgraded.downcast::<TokioIo<ServerStream>>().ok()?;
-            Some((parts.io.into_inner(), parts.read_buf))
+            let parts = upgraded.downcast::<TokioIo<Lingering>>().ok()?;
+            Some((parts.io.into_inner().into_inner(), parts.read_buf))
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "client left before the 101 was written");

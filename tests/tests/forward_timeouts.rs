@@ -9,7 +9,7 @@ use tests::manifests::Rule;
 use tests::raw::{Connection, End};
 use tests::scene::{HOST, SERVICE, Scene};
 use tests::wait::within;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// `proxy_read_timeout 60s` and `proxy_send_timeout 60s` of the recipe, and a quarter of it.
 const LIMIT_TEXT: &str = "1200ms";
@@ -109,6 +109,14 @@ async fn send_without_end(connection: &mut Connection, piece: &[u8]) {
     within("the end of a stalled stream", sending).await;
 }
 
+/// Sends until nobody takes a byte for a while, which is far shorter than the limit.
+async fn send_all_that_is_taken(client: &mut Connection) {
+    let piece = vec![b'u'; 16 * 1024];
+    while let Ok(sent) = timeout(PACE, client.send(&piece)).await {
+        sent.expect("the proxy reads or waits");
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_stops_reading_an_answer_is_ended_after_the_rules_send_limit() {
     let mut backend = Backend::played();
@@ -166,7 +174,9 @@ async fn a_backend_that_stops_reading_an_upload_is_ended_after_the_rules_send_li
     let head = request("POST", "Content-Length: 1000000000\r\n");
     let (mut client, mut server, _) = scene.asked(&mut backend, head).await;
     let started = Instant::now();
-    send_without_end(&mut client, &[b'u'; 16 * 1024]).await;
+    send_all_that_is_taken(&mut client).await;
+    let answer = client.response("POST").await.expect("an answer");
+    assert_eq!(answer.status, 504);
     assert_about_the_limit(started);
     server.end().await;
     let metrics = scene.gateway.metrics().await;
@@ -183,9 +193,10 @@ async fn a_client_that_pauses_within_its_upload_is_no_silence_of_the_backend() {
     server.exactly(5).await.expect("the first half");
     // The pause is the behaviour under test: the time of the backend has not begun.
     assert!(client.quiet_for(2 * LIMIT).await);
+    // The backend's time begins when the proxy has the second half, before the backend has it.
+    let started = Instant::now();
     client.send("again").await.expect("the second half");
     server.exactly(5).await.expect("the second half");
-    let started = Instant::now();
     let response = client.response("POST").await.expect("an answer");
     assert_eq!(response.status, 504);
     assert_about_the_limit(started);
@@ -214,6 +225,8 @@ async fn each_request_on_a_shared_connection_has_the_limits_of_its_own_rule() {
     client.send(head).await.expect("a request");
     server.request().await.expect("the same connection");
     let started = Instant::now();
-    send_without_end(&mut client, &[b'u'; 16 * 1024]).await;
+    send_all_that_is_taken(&mut client).await;
+    let answer = client.response("POST").await.expect("an answer");
+    assert_eq!(answer.status, 504);
     assert_about_the_limit(started);
 }

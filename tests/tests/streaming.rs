@@ -130,6 +130,35 @@ async fn an_upload_that_the_backend_refuses_is_never_sent() {
 }
 
 #[tokio::test]
+async fn an_answer_before_the_end_of_an_upload_is_not_lost_to_a_reset() {
+    // More than the kernel takes for a proxy that reads nothing.
+    const REST: usize = 8 << 20;
+    let mut backend = Backend::played();
+    let scene = scene(&backend).await;
+    let head = request("POST", "Content-Length: 100000000\r\n");
+    for (head, status) in [(head.replace(" / ", " /a/../b "), 400), (head, 413)] {
+        let mut client = scene.raw().await;
+        client.send(head).await.expect("a request");
+        if status == 413 {
+            let mut server = backend.next().await.0;
+            let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig";
+            server.send(answer).await.expect("the proxy listens");
+            server.end().await;
+        }
+        // A client that looks for an answer only after its body: nothing of it may fail.
+        let piece = vec![b'u'; PIECE];
+        for _ in 0..REST / PIECE {
+            client.send(&piece).await.expect("the proxy reads on");
+        }
+        let response = client.response("POST").await.expect("an answer");
+        assert_eq!(response.status, status);
+        assert_eq!(client.end().await, (Vec::new(), End::CloseNotify));
+        // And once the client ends, nobody waits any more.
+        drop(client);
+    }
+}
+
+#[tokio::test]
 async fn an_upload_begins_after_a_second_when_the_backend_does_not_know_of_expectations() {
     let mut backend = Backend::played();
     let scene = scene(&backend).await;
