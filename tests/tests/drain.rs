@@ -107,6 +107,49 @@ async fn connections_that_never_asked_for_anything_do_not_hold_a_drain() {
 }
 
 #[tokio::test]
+async fn ordinary_requests_are_answered_whole_and_then_their_connections_end() {
+    let mut backend = Backend::played();
+    let rules = [Rule::to(SERVICE).forward()];
+    let settings = Settings {
+        drain_timeout: LONG,
+        ..Settings::default()
+    };
+    let mut scene = Scene::start(&rules, &[(SERVICE, &[backend.address])], &settings).await;
+    let get = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    let post = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\nhello");
+    let (waits, mut to_answer, _) = scene.asked(&mut backend, &get).await;
+    let (mut reads, mut to_end, _) = scene.asked(&mut backend, &get).await;
+    let (mut sends, mut to_read, _) = scene.asked(&mut backend, post).await;
+    let begun = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf";
+    to_end.send(begun).await.expect("the proxy listens");
+    reads.through("half").await.expect("the first half");
+    // Its end shows that the drain has begun to close.
+    let mut idle = scene.raw().await;
+    scene.gateway.signal(Signal::TERM);
+    idle.end().await;
+
+    let well = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell";
+    to_answer.send(well).await.expect("the proxy listens");
+    to_end.send("half").await.expect("the proxy listens");
+    sends.send("again").await.expect("the proxy reads");
+    let body = to_read.exactly(10).await.expect("the body");
+    assert_eq!(body, b"helloagain");
+    to_read.send(well).await.expect("the proxy listens");
+    assert_eq!(reads.exactly(4).await.expect("the rest"), b"half");
+    assert_eq!(reads.end().await, (Vec::new(), End::CloseNotify));
+    for (mut client, method) in [(waits, "GET"), (sends, "POST")] {
+        let answer = client.response(method).await.expect("an answer");
+        assert_eq!(answer.text(), "well");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert_eq!(client.end().await, (Vec::new(), End::CloseNotify));
+    }
+    assert_eq!(
+        scene.gateway.drained(AT_ONCE).await,
+        "drained sockets=0 closed=0 cut=0"
+    );
+}
+
+#[tokio::test]
 async fn real_peers_receive_1001_and_are_counted_as_closed() {
     let echo = EchoProcess::start_with("echo", &["--ignore-sigterm"]).await;
     // The Closes are spread over the drain window, so that is left at its default.
