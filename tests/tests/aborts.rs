@@ -161,6 +161,34 @@ async fn an_answer_that_the_backend_breaks_off_never_looks_complete() {
 }
 
 #[tokio::test]
+async fn an_early_answer_that_ends_with_its_connection_is_not_whole_after_a_reset() {
+    // Each is a race of the upload with the reset.
+    const TRIES: usize = 20;
+    const BODY: usize = 4 << 20;
+    let mut backend = Backend::played();
+    let scene = scene(&backend).await;
+    let head = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {BODY}\r\n\r\n");
+    for number in 0..TRIES {
+        let (mut client, mut server, _) = scene.asked(&mut backend, &head).await;
+        let uploading = async {
+            // It may be cut.
+            let _ = client.send(vec![b'u'; BODY]).await;
+            client.response("POST").await
+        };
+        let resetting = async {
+            let answer = "HTTP/1.1 200 OK\r\n\r\nonly a part";
+            server.send(answer).await.expect("the proxy listens");
+            server.reset();
+        };
+        let (response, ()) = tokio::join!(uploading, resetting);
+        if let Ok(response) = response {
+            let text = response.text();
+            assert_eq!(response.status, 502, "try {number}: whole: {text:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_of_http_1_0_sees_that_an_answer_was_broken_off() {
     let mut backend = Backend::played();
     let scene = scene(&backend).await;

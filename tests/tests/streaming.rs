@@ -159,6 +159,25 @@ async fn an_answer_before_the_end_of_an_upload_is_not_lost_to_a_reset() {
 }
 
 #[tokio::test]
+async fn an_early_answer_passes_although_its_backend_reads_no_more_and_ends() {
+    // Each is a race of the answer with the reset behind it.
+    const TRIES: usize = 20;
+    const BODY: usize = 4 << 20;
+    let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig";
+    let backend = Backend::answering(answer);
+    let scene = scene(&backend).await;
+    for number in 0..TRIES {
+        let mut client = scene.raw().await;
+        let head = request("POST", &format!("Content-Length: {BODY}\r\n"));
+        client.send(head).await.expect("a request");
+        client.send(vec![b'u'; BODY]).await.expect("its body");
+        let response = client.response("POST").await.expect("an answer");
+        assert_eq!(response.status, 413, "try {number}");
+        assert_eq!(response.text(), "big", "try {number}");
+    }
+}
+
+#[tokio::test]
 async fn an_upload_begins_after_a_second_when_the_backend_does_not_know_of_expectations() {
     let mut backend = Backend::played();
     let scene = scene(&backend).await;

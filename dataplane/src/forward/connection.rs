@@ -55,6 +55,7 @@ impl Connection {
         let counted = Counted {
             stream,
             read_bytes: read_bytes.clone(),
+            reset: false,
         };
         let mut client = http1::Builder::new();
         client
@@ -103,10 +104,36 @@ impl Reusable for Connection {
     }
 }
 
-/// A stream that counts what is read from it.
+/// A stream that counts what is read from it, and whose broken writing side hides no answer.
+///
+/// hyper gives up the whole connection when a write fails. A backend that answers early (413) and ends without reading on resets the
+/// connection, and its answer is still there to be read. So a write that fails for that waits; reading, which hyper does beside it, finds
+/// the answer or the end, and always one of them, as there is no connection any more. The kernel has told of the reset by then, and would
+/// give an orderly end: that must not pass for the end of a body.
 struct Counted<S> {
     stream: S,
     read_bytes: Arc<AtomicU64>,
+    /// Whether a write found that the backend had reset the connection.
+    reset: bool,
+}
+
+impl<S> Counted<S> {
+    fn answer_first<T>(&mut self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let is_reset = |error: &io::Error| {
+            let kind = error.kind();
+            matches!(
+                kind,
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+            )
+        };
+        match written {
+            Poll::Ready(Err(error)) if is_reset(&error) => {
+                self.reset = true;
+                Poll::Pending
+            }
+            written => written,
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
@@ -119,6 +146,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let bytes = buffer.filled().len() - before;
         self.read_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.reset && bytes == 0 && matches!(read, Poll::Ready(Ok(()))) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         read
     }
 }
@@ -129,7 +159,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.answer_first(written)
     }
 
     fn poll_write_vectored(
@@ -137,7 +168,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.answer_first(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -145,7 +177,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.answer_first(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
