@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use route_table::Loopback;
+
 /// What the operator sets.
 #[derive(Debug, Clone)]
 pub struct Config {

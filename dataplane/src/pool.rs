@@ -2,7 +2,8 @@
 //!
 //! In: a connection whose last answer ended cleanly. Out: the one that was used last, for the same [`Key`]. One comes back only to
 //! an endpoint that was ready all the time since it was made: what left the table or terminates is closed with the next table, and
-//! an address that went and came again is another pod. The pool is bounded per key and in all, and nothing waits longer than
+//! an address that went and came again is another pod. No table follows the addresses of an external backend: a connection to one waits
+//! on, but only a request that its name leads there gets it. The pool is bounded per key and in all, and nothing waits longer than
 //! `Limits::upstream_idle`. Relays never come from here: an upgrade has a connection of its own.
 
 use std::collections::HashMap;
