@@ -4,13 +4,14 @@
 //! who the client is, is written by us alone (`client.rs` says what): the copies that came are dropped, with the spellings that
 //! CGI-like backends cannot tell apart (`X_Real_IP`).
 
+use http::StatusCode;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 use crate::client::Client;
-use crate::handshake::tokens;
+use crate::handshake::{has_token, tokens};
 use crate::request_id::X_REQUEST_ID;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -97,9 +98,15 @@ pub(crate) fn set_host(fields: &mut HeaderMap, authority: &str) {
     }
 }
 
-/// The fields of an answer as they go to the client.
-pub(crate) fn to_client(headers: &HeaderMap) -> HeaderMap {
-    end_to_end(headers)
+/// The fields of an answer as they go to the client. What a 426 names in Upgrade ends at a hop too, but a 426 must name a protocol (RFC
+/// 9110 §15.5.22), and a WebSocket is what can be had through here.
+pub(crate) fn to_client(status: StatusCode, headers: &HeaderMap) -> HeaderMap {
+    let mut passed = end_to_end(headers);
+    if status == StatusCode::UPGRADE_REQUIRED && has_token(headers, &UPGRADE, "websocket") {
+        passed.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        passed.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    passed
 }
 
 /// How a message is framed, as far as Transfer-Encoding says.

@@ -86,7 +86,7 @@ pub(crate) async fn forward(
     }
     let keep = keep_for(&head.headers, head.version, way.upstreams.limits);
     let announced = trailers::announced(&head.headers);
-    head.headers = fields::to_client(&head.headers);
+    head.headers = fields::to_client(head.status, &head.headers);
     trailers::announce(announced, &mut head.headers);
     head.version = Version::HTTP_11;
     let mut passing = Passing {

@@ -144,7 +144,7 @@ async fn exchange(
             let agreed = check_answer(&head.fields, opening)?;
             let mut response = Response::new(());
             *response.status_mut() = head.status;
-            *response.headers_mut() = fields::to_client(&head.fields);
+            *response.headers_mut() = fields::to_client(head.status, &head.fields);
             response
                 .headers_mut()
                 .insert(UPGRADE, HeaderValue::from_static("websocket"));

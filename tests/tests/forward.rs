@@ -185,6 +185,28 @@ async fn hop_by_hop_headers_end_at_the_proxy() {
 }
 
 #[tokio::test]
+async fn a_426_names_the_protocol_that_can_be_had() {
+    let fields = "Connection: Upgrade\r\nContent-Length: 4\r\n\r\nwell";
+    for (named, expected) in [("websocket", Some("websocket")), ("h2c", None)] {
+        let answer = format!("HTTP/1.1 426 Upgrade Required\r\nUpgrade: {named}\r\n{fields}");
+        let backend = Backend::answering(&answer);
+        let rules = [Rule::to(SERVICE).forward()];
+        let scene = Scene::with_rules(&rules, &[(SERVICE, &[backend.address])]).await;
+        let mut client = scene.raw().await;
+        for _ in 0..2 {
+            // The connection serves on: nothing was upgraded.
+            client
+                .send(request("GET", HOST, "/", ""))
+                .await
+                .expect("a request");
+            let response = client.response("GET").await.expect("an answer");
+            assert_eq!((response.status, response.text().as_str()), (426, "well"));
+            assert_eq!(response.header("upgrade"), expected);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_upgrade_reaches_the_backend_with_exact_spelling_and_true_facts() {
     let mut backend = Backend::played();
     let scene = Scene::in_front_of(backend.address).await;

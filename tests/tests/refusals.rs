@@ -246,6 +246,13 @@ async fn a_backends_own_refusal_passes_whole() {
             "location",
         ),
         (
+            426,
+            format!(
+                "Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: {length}\r\n\r\n{body}"
+            ),
+            "upgrade",
+        ),
+        (
             503,
             format!("Retry-After: 77\r\nContent-Length: {length}\r\n\r\n{body}"),
             "retry-after",

@@ -73,14 +73,14 @@ pub(super) fn pass_on(
         }
     });
     *response.status_mut() = head.status;
-    *response.headers_mut() = fields::to_client(&head.fields);
+    *response.headers_mut() = fields::to_client(head.status, &head.fields);
     if let Some(reason) = head.reason.clone() {
         response.extensions_mut().insert(reason);
     }
     // Early client bytes may wait behind a refused handshake; they must not be read as the next request.
     response
         .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
+        .append(CONNECTION, HeaderValue::from_static("close"));
     Ok(response)
 }
 
