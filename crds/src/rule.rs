@@ -58,7 +58,8 @@ pub struct RouteRule {
     /// compared, in any case; the port of http and https themselves may be left out. A request with another Origin, with null or with several
     /// gets 403, and no backend is contacted: browsers let any page open a WebSocket with the user's cookies. Ordinary HTTP
     /// (nonUpgrade Forward) is held to the list too, since a foreign page can post with these cookies. The origin of the site itself
-    /// must be listed like every other. Default: any origin.
+    /// must be listed like every other. Give every rule that leads to the same backend the same list: a backend that merges slashes or
+    /// ignores case may read the path of another rule as this one's. Default: any origin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "origins_schema")]
     pub allowed_origins: Option<Vec<String>>,
@@ -93,7 +94,8 @@ pub struct RouteRule {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteMatch {
-    /// The request's path, without its query, compared byte by byte as the client sent it. Default: PathPrefix /.
+    /// The request's path, without its query. Letters have case. Percent-encoding that changes nothing (RFC 3986 section 6.2.2: %61 is
+    /// a, %c3 is %C3) makes no difference; every other does: %2F is no /, and an empty element (//) is one. Default: PathPrefix /.
     #[serde(default)]
     pub path: RoutePath,
 

@@ -106,6 +106,7 @@ async fn a_rewritten_path_is_the_only_one_that_a_backend_sees() {
         ("/chat/", "/"),
         ("/chat?x", "/?x"),
         ("/chat/a/", "/a/"),
+        ("/%63hat/%61/%2fx", "/a/%2Fx"),
         // Never the authority of a network-path reference.
         ("/chat//evil.example/a", "/evil.example/a"),
         ("/exact?x", "/all?x"),

@@ -111,3 +111,20 @@ async fn a_client_of_an_allowed_page_talks() {
     assert_eq!(from("https://evil.example").status().await, Some(403));
     assert_eq!(scene.client().status().await, Some(403));
 }
+
+#[tokio::test]
+async fn another_spelling_of_a_path_does_not_lead_past_its_origins() {
+    let backend = Backend::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let rules = [
+        Rule::to(SERVICE).prefix("/socket").forward().with(LIST),
+        Rule::to(SERVICE).forward(),
+    ];
+    let scene = Scene::with_rules(&rules, &[(SERVICE, &[backend.address])]).await;
+    let evil = &["https://evil.example"];
+    assert_eq!(statuses(&scene, "/page", evil).await, [204, 204]);
+    // Browsers send these as they are written, and servers read them as /socket.
+    for path in ["/%73ocket", "/sock%65t/x", "/%73%6F%63%6b%65%74"] {
+        assert_eq!(statuses(&scene, path, evil).await, [403, 403], "{path}");
+    }
+    assert_eq!(backend.connections(), 2, "those for the page");
+}

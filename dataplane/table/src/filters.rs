@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::path::check_path;
+use crate::path::{check_path, normal};
 use crate::{Hostname, PathError};
 
 /// Longest name of a field that a filter writes, in bytes (Gateway API `HTTPHeaderName`).
@@ -279,11 +279,12 @@ impl PathModifier {
     }
 
     /// The path that comes of `path`, of which `matched` is the prefix that the rule takes, without a trailing slash. Nothing if a
-    /// prefix is to be replaced that is not there.
+    /// prefix is to be replaced that is not there. What stays of the path is in the spelling that it was matched in.
     pub fn apply(&self, path: &str, matched: Option<&str>) -> Option<String> {
         match self {
             Self::Full(value) => Some(value.to_string()),
             Self::Prefix(value) => {
+                let path = normal(path);
                 let rest = path.strip_prefix(matched?)?;
                 if !rest.is_empty() && !rest.starts_with('/') {
                     return None;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::PathMatch;
+use crate::{PathMatch, path};
 
 /// Longest name of a header field, query parameter or subprotocol in a match, in bytes. Those in use are half as long.
 pub const MAX_CONDITION_NAME_BYTES: usize = 64;
@@ -104,7 +104,8 @@ pub struct Subprotocol(Arc<str>);
 /// The parts of a request that rules are matched with.
 #[derive(Debug)]
 pub struct RequestParts<'a> {
-    path: &'a str,
+    /// In the spelling that paths are compared in.
+    path: Cow<'a, str>,
     query: &'a str,
     headers: Option<&'a HeaderMap>,
     offered: HashSet<&'a str>,
@@ -295,7 +296,7 @@ impl<'a> RequestParts<'a> {
     /// A request with nothing but a path.
     pub fn of_path(path: &'a str) -> Self {
         Self {
-            path,
+            path: path::normal(path),
             query: "",
             headers: None,
             offered: HashSet::new(),
@@ -303,8 +304,8 @@ impl<'a> RequestParts<'a> {
         }
     }
 
-    pub(crate) fn path(&self) -> &'a str {
-        self.path
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! In: `Exact` and `PathPrefix` values. Out: [`PathIndex`], which gives what stands at a request path, best first, in time that
 //! depends on the depth of the path, not on the number of rules. Prefixes match whole elements (Gateway API `PathMatchPathPrefix`):
-//! `/chat` matches `/chat`, `/chat/` and `/chat/a`, never `/chatter`. Paths are compared byte by byte as the client sent them;
+//! `/chat` matches `/chat`, `/chat/` and `/chat/a`, never `/chatter`. Paths are compared in one spelling ([`normal`]), letter for letter;
 //! dot segments never get here, the handshake refuses them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// Longest path value of a match, in bytes (Gateway API `HTTPPathMatch`).
@@ -49,16 +51,53 @@ impl PathMatch {
     /// A match of exactly `value`.
     pub fn exact(value: &str) -> Result<Self, PathError> {
         check_path(value)?;
-        Ok(Self::Exact(value.into()))
+        Ok(Self::Exact(normal(value).into()))
     }
 
     /// A match of `value` and everything below it; a trailing slash makes no difference.
     pub fn prefix(value: &str) -> Result<Self, PathError> {
         check_path(value)?;
+        let value = normal(value);
         Ok(Self::Prefix(
-            value.strip_suffix('/').unwrap_or(value).into(),
+            value.strip_suffix('/').unwrap_or(&value).into(),
         ))
     }
+}
+
+/// A path in the spelling that paths are compared in: letters, digits, `-._~` plain, and the digits of what is encoded in upper case.
+/// Servers read every other spelling as this one (RFC 3986 §6.2.2), and so a client could choose which rule takes its request.
+pub(crate) fn normal(path: &str) -> Cow<'_, str> {
+    let mut parts = path.split('%');
+    let first = parts.next().unwrap_or_default();
+    if first.len() == path.len() {
+        return path.into();
+    }
+    let mut normal = String::with_capacity(path.len());
+    normal.push_str(first);
+    for part in parts {
+        let (byte, rest) = match encoded_byte(part) {
+            Some(byte) => (Some(byte), part.get(2..).unwrap_or_default()),
+            None => (None, part),
+        };
+        // Writing to a String cannot fail.
+        let _ = match byte {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                normal.write_char(byte.into())
+            }
+            Some(byte) => write!(normal, "%{byte:02X}"),
+            None => normal.write_char('%'),
+        };
+        normal.push_str(rest);
+    }
+    normal.into()
+}
+
+/// The byte whose two digits a text begins with: a pct-encoded of RFC 3986 §2.1, behind its '%'.
+fn encoded_byte(text: &str) -> Option<u8> {
+    let digits = text.get(..2)?;
+    // `from_str_radix` would take a sign.
+    let are_digits = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u8::from_str_radix(digits, 16).ok().filter(|_| are_digits)
 }
 
 pub(crate) fn check_path(value: &str) -> Result<(), PathError> {
@@ -84,12 +123,9 @@ pub(crate) fn check_path(value: &str) -> Result<(), PathError> {
     {
         return Err(PathError::Character);
     }
-    // A pct-encoded of RFC 3986 §2.1. Split at every '%', each part but the first begins with its digits.
-    let encoded = |part: &str| {
-        let digits = part.as_bytes().first_chunk::<2>();
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    };
-    if !value.split('%').skip(1).all(encoded) {
+    // Split at every '%', each part but the first begins with its digits.
+    let mut parts = value.split('%').skip(1);
+    if !parts.all(|part| encoded_byte(part).is_some()) {
         return Err(PathError::PercentEncoding);
     }
     let lower = value.to_ascii_lowercase();
@@ -216,6 +252,25 @@ mod tests {
     #[test]
     fn first_of_two_equal_matches_stays() {
         check(&[prefix("/a"), prefix("/a/")], "/a", Some(0));
+    }
+
+    #[test]
+    fn one_spelling_of_a_path_is_compared() {
+        for (path, expected) in [
+            ("/chat", "/chat"),
+            ("/%63h%61%74/%7e%2D%5f%2E", "/chat/~-_."),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            // What a delimiter is, its encoded form is not (RFC 3986 §2.2), and what is decoded is not decoded again.
+            ("/a%2fb%3a%25%2561", "/a%2Fb%3A%25%2561"),
+            ("/%", "/%"),
+            ("/%6/%+1%é1%", "/%6/%+1%é1%"),
+            ("/é%61", "/éa"),
+        ] {
+            assert_eq!(normal(path), expected, "{path}");
+            assert_eq!(normal(&normal(path)), expected, "{path}");
+        }
+        assert_eq!(PathMatch::exact("/%63hat"), PathMatch::exact("/chat"));
+        assert_eq!(prefix("/caf%c3%a9/%7E/"), prefix("/caf%C3%A9/~"));
     }
 
     #[test]

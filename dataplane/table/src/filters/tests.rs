@@ -39,6 +39,7 @@ fn prefixes_are_replaced_where_the_table_says_nothing() {
     check("/a%20b/c//d/", "/a%20b", "/e", "/e/c//d/");
     check("/foo//evil.example/x", "/foo", "/", "/evil.example/x");
     check("//evil.example/x", "/", "", "/evil.example/x");
+    check("/%66oo/b%61r%2f", "/foo", "/xyz", "/xyz/bar%2F");
 }
 
 #[test]
