@@ -183,7 +183,7 @@ impl HeaderMatch {
         if plain.starts_with("sec-websocket-") {
             return Err(ConditionError::Handshake);
         }
-        if ["forwarded", "x-real-ip"].contains(&&*plain)
+        if ["forwarded", "x-real-ip", "x-request-id"].contains(&&*plain)
             || plain.starts_with("x-forwarded-")
             || plain.starts_with("x-ws-ingress-")
         {

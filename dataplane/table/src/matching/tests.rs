@@ -178,6 +178,8 @@ fn fields_that_a_rule_cannot_be_sure_of_are_refused() {
         ("X-Forwarded-For", ConditionError::Forgeable),
         ("X_Real_IP", ConditionError::Forgeable),
         ("Forwarded", ConditionError::Forgeable),
+        ("X-Request-ID", ConditionError::Forgeable),
+        ("x_request_id", ConditionError::Forgeable),
         ("X-Ws-Ingress-Rule", ConditionError::Forgeable),
     ] {
         assert_eq!(HeaderMatch::new(name, "1"), Err(expected), "{name}");
