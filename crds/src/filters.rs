@@ -32,7 +32,8 @@ pub struct RouteFilter {
     pub filter_type: FilterType,
 
     /// Changes header fields of requests on their way to a backend, after matching and after everything that the proxy itself does with
-    /// them. For type RequestHeaderModifier.
+    /// them. A client's field whose name differs from one that is set or removed only by _ for - is removed too. For type
+    /// RequestHeaderModifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_header_modifier: Option<HeaderModifier>,
 

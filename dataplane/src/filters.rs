@@ -103,7 +103,7 @@ pub(crate) fn to_backend(headers: &mut HeaderMap, filters: &Filters) {
     if let Some(host) = hostname.and_then(|name| HeaderValue::from_str(name.as_str()).ok()) {
         headers.insert(HOST, host);
     }
-    filters.request_headers.apply(headers);
+    filters.request_headers.apply_to_request(headers);
 }
 
 /// Changes the fields of a backend's answer, of whatever kind.

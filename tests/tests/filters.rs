@@ -43,7 +43,7 @@ async fn seen(scene: &Scene, backend: &mut Backend, target: &str, more: &str) ->
 async fn the_backend_gets_the_target_the_host_and_the_fields_of_the_filters() {
     let mut backend = Backend::played();
     let scene = scene(chat(&[REQUEST, REWRITE]), &backend).await;
-    let more = "X-Env: alpha\r\nX-ENV: gamma\r\nX-Via: one\r\nCookie: a=1\r\nx-debug: 1\r\nX-Kept: k\r\nOrigin: https://app.example.com\r\n";
+    let more = "X-Env: alpha\r\nX-ENV: gamma\r\nX_Env: delta\r\nX_Debug: 1\r\nX_Kept: k\r\nX-Via: one\r\nCookie: a=1\r\nx-debug: 1\r\nX-Kept: k\r\nOrigin: https://app.example.com\r\n";
     for request in seen(&scene, &mut backend, "/chat/a%20b//c?d=%2F&e", more).await {
         assert_eq!(request.target, "/v2/a%20b//c?d=%2F&e");
         for (name, values) in [
@@ -54,6 +54,10 @@ async fn the_backend_gets_the_target_the_host_and_the_fields_of_the_filters() {
             ("cookie", &[]),
             ("x-debug", &[]),
             ("x-kept", &["k"]),
+            // To a backend behind CGI these would be X-Env and X-Debug.
+            ("x_env", &[]),
+            ("x_debug", &[]),
+            ("x_kept", &["k"]),
             // Judged as the client sent it, then what the backend wants to see.
             ("origin", &["https://backend.example"]),
         ] {

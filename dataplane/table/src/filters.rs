@@ -142,8 +142,7 @@ impl FieldName {
             return Err(FieldError::Name);
         }
         let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| FieldError::Name)?;
-        // CGI-like backends read both characters alike.
-        let alike = name.as_str().replace('_', "-");
+        let alike = alike(name.as_str());
         let begins = |prefix: &&str| alike.starts_with(prefix);
         if RESERVED.contains(&&*alike) || RESERVED_PREFIXES.iter().any(begins) {
             return Err(FieldError::Reserved);
@@ -154,6 +153,11 @@ impl FieldName {
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
+}
+
+/// A name as CGI-like backends read it: both characters alike.
+fn alike(name: &str) -> String {
+    name.replace('_', "-")
 }
 
 impl FieldValue {
@@ -198,6 +202,23 @@ impl HeaderModifier {
         let set = self.set.iter().map(|field| &field.name);
         set.chain(&self.remove)
             .any(|replaced| replaced.as_str().eq_ignore_ascii_case(name))
+    }
+
+    /// Changes the fields of a request. What a backend could take for a field that is set or removed here (`X_User` for `X-User`) goes
+    /// with it, or a client could still say what the rule decides.
+    pub fn apply_to_request(&self, headers: &mut HeaderMap) {
+        let decided = self.set.iter().map(|field| &field.name);
+        let decided = decided.chain(&self.remove).map(|name| alike(name.as_str()));
+        let decided = decided.collect::<Vec<_>>();
+        let aliases = headers
+            .keys()
+            .filter(|name| decided.contains(&alike(name.as_str())))
+            .cloned()
+            .collect::<Vec<_>>();
+        for name in aliases {
+            headers.remove(name);
+        }
+        self.apply(headers);
     }
 
     /// Changes the fields.

@@ -170,6 +170,35 @@ fn fields_are_set_added_and_removed() {
 }
 
 #[test]
+fn of_a_request_the_aliases_of_what_is_decided_go_too() {
+    let modifier = HeaderModifier {
+        set: vec![field("X-Set", "new")],
+        add: vec![field("X-Add", "two")],
+        remove: vec![FieldName::parse("x_gone_far").unwrap()],
+    };
+    let sent = [
+        "x_set",
+        "x-add",
+        "x_add",
+        "x-gone-far",
+        "x-gone_far",
+        "x-set-too",
+    ];
+    let sent = sent.map(|name| {
+        (
+            HeaderName::from_static(name),
+            HeaderValue::from_static("one"),
+        )
+    });
+    let mut headers = sent.into_iter().collect::<HeaderMap>();
+    modifier.apply_to_request(&mut headers);
+    let mut names = headers.keys().map(HeaderName::as_str).collect::<Vec<_>>();
+    names.sort_unstable();
+    assert_eq!(names, ["x-add", "x-set", "x-set-too", "x_add"]);
+    assert_eq!(headers["x-set"], "new");
+}
+
+#[test]
 fn a_name_that_stands_twice_is_found_in_any_case() {
     let modifier = HeaderModifier {
         set: vec![field("X-A", "1")],
