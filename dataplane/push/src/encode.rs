@@ -50,7 +50,10 @@ pub(crate) fn route(route: &Route) -> Encoded {
 fn requires(route: &Route) -> Vec<&'static str> {
     let mut requires = matches::required(route);
     for Rule {
-        origins, filters, ..
+        origins,
+        filters,
+        backends,
+        ..
     } in &route.rules
     {
         if *origins != OriginPolicy::default() {
@@ -58,6 +61,9 @@ fn requires(route: &Route) -> Vec<&'static str> {
         }
         if **filters != Filters::default() {
             requires.insert(crate::FILTERS);
+        }
+        if backends.iter().any(|to| to.proxy_protocol.is_some()) {
+            requires.insert(crate::PROXY_PROTOCOL);
         }
     }
     requires.into_iter().collect()

@@ -74,6 +74,7 @@ pub const FEATURES: &[&str] = &[
     matches::SUBPROTOCOLS,
     ALLOWED_ORIGINS,
     FILTERS,
+    PROXY_PROTOCOL,
 ];
 
 /// Origins that a rule takes requests from.
@@ -81,6 +82,10 @@ pub(crate) const ALLOWED_ORIGINS: &str = "route/allowed-origins";
 
 /// What a rule changes of requests and answers: an unchanged path or field may open more at a backend than was meant.
 pub(crate) const FILTERS: &str = "route/filters";
+
+/// What connections to a backend begin with: one that takes them without a PROXY header too would judge every client by the proxy's own
+/// address, which it may trust.
+pub(crate) const PROXY_PROTOCOL: &str = "route/proxy-protocol";
 
 /// Most bytes of one message, both ways; gRPC's usual limit. A Hello of 40,000 digests fits.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

@@ -11,6 +11,9 @@ fn with(change: impl Fn(&mut Rule)) -> Route {
     let rule = &mut route.rules[0];
     rule.origins = OriginPolicy::default();
     rule.filters = Arc::default();
+    for weighted in &mut rule.backends {
+        weighted.proxy_protocol = None;
+    }
     for found in &mut rule.matches {
         found.conditions = Conditions::default();
     }
@@ -58,6 +61,10 @@ fn a_field_that_narrows_what_is_admitted_requires_its_feature() {
         rule.origins.refuse_missing = true;
     };
     check(both, &["route/allowed-origins", "route/filters"]);
+    check(
+        |rule| rule.backends[1].proxy_protocol = Some(ProxyProtocol::V1),
+        &["route/proxy-protocol"],
+    );
     let conditions = |keep: fn(&mut Conditions, Conditions)| {
         move |rule: &mut Rule| {
             let all = samples::route().rules[0].matches[1].conditions.clone();
