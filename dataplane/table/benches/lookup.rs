@@ -126,7 +126,9 @@ fn limit(shape: &str, conditions: impl Fn(usize) -> Conditions) {
         let name = HeaderName::try_from(format!("x-other-{number}")).unwrap();
         headers.insert(name, HeaderValue::from_static("1"));
     }
-    headers.insert("x-tenant", HeaderValue::from_static("none"));
+    for _ in 0..27 {
+        headers.append("x-tenant", HeaderValue::from_static("none"));
+    }
     let target = Target {
         host: Hostname::parse(HOST).unwrap(),
         path: "/".to_owned(),

@@ -220,12 +220,13 @@ impl HeaderMatch {
         let Some(first) = lines.next() else {
             return false;
         };
-        let mut rest = self.value.as_bytes().strip_prefix(first.as_bytes());
-        for line in lines {
-            let next = rest.and_then(|rest| rest.strip_prefix(b", "));
-            rest = next.and_then(|next| next.strip_prefix(line.as_bytes()));
-        }
-        rest.is_some_and(<[u8]>::is_empty)
+        let begun = self.value.as_bytes().strip_prefix(first.as_bytes());
+        // Ends with the first line that differs: a client may send a hundred, and many rules may ask.
+        let rest = lines.try_fold(begun, |rest, line| {
+            let next = rest?.strip_prefix(b", ")?;
+            Some(next.strip_prefix(line.as_bytes()))
+        });
+        rest.flatten().is_some_and(<[u8]>::is_empty)
     }
 }
 
