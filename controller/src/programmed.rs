@@ -103,7 +103,8 @@ fn remember(known: Option<Memory>, generation: Generation<'_>, sequence: u64) ->
 
 fn judge_route(key: &RouteKey, memory: &mut Memory, facts: Facts<'_>) -> Condition {
     use ConditionStatus::{False, Unknown};
-    let Some(route) = facts.resources.routes.get(key) else {
+    let route = facts.resources.routes.get(key);
+    let Some(route) = route.filter(|route| !route.closed) else {
         memory.taken = false;
         let text = "The route is not served; the condition Accepted says why";
         return condition(False, ConditionReason::Invalid, text);

@@ -242,7 +242,7 @@ async fn what_a_schema_would_refuse_standalone_refuses_too() {
         let line = scene.gateway.log().with("UnsupportedValue").await;
         assert!(line.contains(expected), "{line}");
         let refused = scene.ask_plain(&upgrade(PLAIN_HOST, "/chat", "")).await;
-        assert_eq!(refused.status, 404, "nothing of the route is served");
+        assert_eq!(refused.status, 503, "nothing of the route is served");
     }
     assert_eq!(backend.connections(), 0);
 }

@@ -280,6 +280,27 @@ async fn a_broken_route_changes_no_other() {
 }
 
 #[tokio::test]
+async fn what_a_broken_route_would_take_reaches_no_other() {
+    let echo = EchoProcess::start("echo").await;
+    let scene = Scene::in_front_of(echo.address).await;
+    let admin = |origin: &str| {
+        let origins = format!("allowedOrigins: [\"{origin}\"]");
+        let rule = Rule::to(SERVICE).prefix("/admin").with(&origins);
+        route("admin", &[HOST], &Tls::Terminate(SECRET), &[rule])
+    };
+    scene
+        .manifests
+        .write("admin.yaml", &admin("https://app.example.com:99999"));
+    // The route for / has another list of origins: none.
+    status_becomes(&scene, "/admin/x", 503).await;
+    assert_eq!(scene.client().path("/").status().await, Some(101));
+    scene
+        .manifests
+        .write("admin.yaml", &admin("https://app.example.com"));
+    status_becomes(&scene, "/admin/x", 101).await;
+}
+
+#[tokio::test]
 async fn a_reference_into_another_namespace_needs_a_grant_there() {
     let echo = EchoProcess::start("echo").await;
     let scene = Scene::in_front_of(echo.address).await;

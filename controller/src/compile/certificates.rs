@@ -39,7 +39,6 @@ pub(super) fn resolve(snapshot: &Snapshot, drafts: &mut [Draft], now: Timestamp)
     }
     let used = drafts
         .iter()
-        .filter(|draft| draft.is_served())
         .flat_map(|draft| &draft.hostnames)
         .flat_map(|hostname| certificates(&hostname.tls));
     let used = used.cloned().collect::<BTreeSet<_>>();

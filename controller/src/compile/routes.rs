@@ -2,8 +2,10 @@
 //!
 //! The API server checks most of this by the schema; standalone has no API server, and an older schema may be installed. A field
 //! that cannot be served is a finding, and a route with one is not served at all: half of what an author meant may be the
-//! dangerous half. What is valid in it is still read, because its claims hold and its references are still looked up.
+//! dangerous half. What is valid in it is still read, because its claims hold, its references are still looked up, and what it would have
+//! taken is refused (`closed`).
 
+mod closed;
 mod filters;
 mod forms;
 mod matches;
@@ -31,20 +33,24 @@ pub(super) fn read(snapshot: &Snapshot, class: &str) -> Vec<Draft> {
         .collect()
 }
 
-/// The routes that are served.
+/// The routes that are served, and in their closed form those that are not but hold a hostname.
 pub(super) fn finish(drafts: &[Draft]) -> BTreeMap<RouteKey, Arc<Route>> {
-    let served = drafts.iter().filter(|draft| draft.is_served());
-    served
-        .map(|draft| {
-            let route = Route {
-                created: draft.created.map(Timestamp::as_second),
-                hostnames: draft.hostnames.clone(),
-                rules: draft.rules.clone(),
-                closed: false,
-            };
-            (draft.key.clone(), Arc::new(route))
-        })
-        .collect()
+    let held = drafts.iter().filter(|draft| !draft.hostnames.is_empty());
+    held.map(|draft| {
+        let closed = draft.is_broken();
+        let route = Route {
+            created: draft.created.map(Timestamp::as_second),
+            hostnames: draft.hostnames.clone(),
+            rules: if closed {
+                closed::rules(draft)
+            } else {
+                draft.rules.clone()
+            },
+            closed,
+        };
+        (draft.key.clone(), Arc::new(route))
+    })
+    .collect()
 }
 
 fn read_route(key: &ObjectKey, route: &WebSocketRoute) -> Draft {

@@ -61,7 +61,8 @@ pub struct Route {
     pub rules: Vec<Rule>,
     /// Whether its requests are refused: a dataplane that may not serve a route as it was meant keeps its hostnames and paths, so
     /// that no less specific rule takes them. Not part of the push: a dataplane decides it for what it may not serve. The sender sets
-    /// it as well, on the stub of a route that does not fit, to know it again; that arrives as an open route without backends.
+    /// it as well, on the stub of a route that does not fit or has a mistake, to know it again; that arrives as an open route without
+    /// backends.
     pub closed: bool,
 }
 

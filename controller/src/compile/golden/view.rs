@@ -35,6 +35,13 @@ struct RouteView {
     created: Option<i64>,
     hostnames: Vec<String>,
     rules: Vec<RuleView>,
+    #[serde(skip_serializing_if = "is_open")]
+    closed: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_open(closed: &bool) -> bool {
+    !closed
 }
 
 #[derive(Serialize)]
@@ -121,6 +128,7 @@ fn route_view(route: &Route) -> RouteView {
         created: route.created,
         hostnames: hostnames.collect(),
         rules: route.rules.iter().map(rule_view).collect(),
+        closed: route.closed,
     }
 }
 
@@ -226,6 +234,7 @@ fn answer(table: &RouteTable, request: &str) -> String {
     match host.map(|host| host.find(&request.parts())) {
         None => "no such host".to_owned(),
         Some(None) => "no such rule".to_owned(),
+        Some(Some(matched)) if matched.closed => format!("refused by {}", matched.key),
         Some(Some(matched)) => format!("{} rule {}", matched.key, matched.rule.name),
     }
 }

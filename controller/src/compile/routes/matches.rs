@@ -26,13 +26,17 @@ pub(super) fn read_matches(draft: &mut Draft, field: &str, rule: &RouteRule) -> 
             subprotocols,
         } = listed;
         let field = format!("{field}[{index}]");
+        let before = draft.findings.len();
         let path = read_path(draft, &format!("{field}.path.value"), path);
         let conditions = Conditions {
             headers: read_headers(draft, &format!("{field}.headers"), headers),
             query_params: read_params(draft, &format!("{field}.queryParams"), query_params),
             subprotocols: read_subprotocols(draft, &format!("{field}.subprotocols"), subprotocols),
         };
-        matches.extend(path.map(|path| RouteMatch { path, conditions }));
+        // Part of a match would take more than was asked.
+        if draft.findings.len() == before {
+            matches.extend(path.map(|path| RouteMatch { path, conditions }));
+        }
     }
     matches
 }
