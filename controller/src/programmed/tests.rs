@@ -336,6 +336,11 @@ fn a_route_that_is_not_served_is_invalid() {
     let mut scene = Scene::new(&["a"]);
     scene.ack("a", 7);
     scene.check("True Programmed");
+    // Its closed form is there, and was taken.
+    for route in scene.resources.routes.values_mut() {
+        Arc::make_mut(route).closed = true;
+    }
+    scene.check("False Invalid");
     scene.resources = Resources::default();
     scene.check("False Invalid");
 }
