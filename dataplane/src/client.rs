@@ -191,13 +191,16 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue
     values.next().filter(|_| values.next().is_none())
 }
 
+/// Also in the words of WebSocket URLs (RFC 6455 §3), which Traefik writes for handshakes.
 fn parse_scheme(value: &HeaderValue) -> Option<Scheme> {
-    let is = |scheme: &Scheme| {
-        value
-            .as_bytes()
-            .eq_ignore_ascii_case(scheme.as_str().as_bytes())
-    };
-    [Scheme::Http, Scheme::Https].into_iter().find(is)
+    let is = |name: &str| value.as_bytes().eq_ignore_ascii_case(name.as_bytes());
+    if is("https") || is("wss") {
+        Some(Scheme::Https)
+    } else if is("http") || is("ws") {
+        Some(Scheme::Http)
+    } else {
+        None
+    }
 }
 
 fn parse_port(value: &HeaderValue) -> Option<u16> {

@@ -187,9 +187,18 @@ async fn tls_that_a_trusted_proxy_ended_is_tls() {
         let https = "X-Forwarded-Proto: https\r\n";
         let ordinary = |proto| format!("GET /headers HTTP/1.1\r\nHost: {HOST}\r\n{proto}\r\n");
         assert_eq!(scene.ask_plain(&ordinary(https)).await.status, 200);
-        let opened = scene.ask_plain(&upgrade(HOST, "/chat", https)).await;
-        assert_eq!(opened.status, 101, "{plain}");
-        for proto in ["", "X-Forwarded-Proto: http\r\n"] {
+        for proto in [https, "X-Forwarded-Proto: wss\r\n"] {
+            let opened = scene.ask_plain(&upgrade(HOST, "/chat", proto)).await;
+            assert_eq!(opened.status, 101, "{plain}, {proto}");
+        }
+        for proto in [
+            "",
+            "X-Forwarded-Proto: http\r\n",
+            "X-Forwarded-Proto: ws\r\n",
+            // Of two words, nobody knows which is the proxy's.
+            "X-Forwarded-Proto: https, http\r\n",
+            "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: https\r\n",
+        ] {
             assert_eq!(scene.ask_plain(&ordinary(proto)).await.status, status);
             let refused = scene.ask_plain(&upgrade(HOST, "/chat", proto)).await;
             assert_eq!(refused.status, status, "{plain}");
@@ -198,5 +207,19 @@ async fn tls_that_a_trusted_proxy_ended_is_tls() {
         let settings = Settings::default();
         let scene = Scene::of_routes(&chat(plain), &HOSTS, backend.address, &settings).await;
         assert_eq!(scene.ask_plain(&ordinary(https)).await.status, status);
+
+        // Whom a PROXY header names is the peer, whoever the load balancer is that wrote it.
+        let settings = Settings::with(&[
+            "--trusted-proxy-cidr",
+            "127.0.0.1/32",
+            "--proxy-protocol-cidr",
+            "127.0.0.1/32",
+        ]);
+        let scene = Scene::of_routes(&chat(plain), &HOSTS, backend.address, &settings).await;
+        for (client, expected) in [("203.0.113.9", status), ("127.0.0.1", 200)] {
+            let header = format!("PROXY TCP4 {client} 192.0.2.1 5123 80\r\n");
+            let answer = scene.ask_plain(&(header + &ordinary(https))).await;
+            assert_eq!(answer.status, expected, "{plain} of {client}");
+        }
     }
 }

@@ -92,6 +92,19 @@ fn a_trusted_proxys_fields_stand_and_it_is_appended() {
 }
 
 #[test]
+fn the_scheme_may_be_that_of_a_websocket_url() {
+    for (said, over, expected) in [
+        ("wss", Scheme::Http, "https"),
+        ("WSS", Scheme::Http, "https"),
+        ("ws", Scheme::Https, "http"),
+        ("wss, https", Scheme::Http, "http"),
+    ] {
+        let told = told("10.0.0.1", over, &[("x-forwarded-proto", said)]);
+        check(&told, &[("x-forwarded-proto", expected)]);
+    }
+}
+
+#[test]
 fn what_a_trusted_proxy_leaves_out_or_garbles_is_ours_to_say() {
     let garbled = [
         ("x-forwarded-proto", "https, http"),
