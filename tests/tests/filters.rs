@@ -71,8 +71,8 @@ async fn the_backend_gets_the_target_the_host_and_the_fields_of_the_filters() {
 async fn trailers_of_fields_that_a_filter_sets_or_removes_do_not_pass() {
     let mut backend = Backend::played();
     let scene = scene(chat(&[REQUEST, RESPONSE]), &backend).await;
-    let more = "Transfer-Encoding: chunked\r\nTE: trailers\r\nTrailer: X-Sum, X-Env\r\nTrailer: x-debug\r\n";
-    let body = "0\r\nX-Sum: 5\r\nX-Env: alpha\r\nX-Debug: 1\r\n\r\n";
+    let more = "Transfer-Encoding: chunked\r\nTE: trailers\r\nTrailer: X-Sum, X-Env, X_Env\r\nTrailer: x-debug\r\n";
+    let body = "0\r\nX-Sum: 5\r\nX-Env: alpha\r\nX_Env: alpha\r\nX-Debug: 1\r\n\r\n";
     let asked = ordinary("/chat", more).replace("GET", "POST") + body;
     let (mut client, mut server, seen) = scene.asked(&mut backend, asked).await;
     assert_eq!(seen.all("trailer"), ["x-sum"]);

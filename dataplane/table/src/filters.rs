@@ -155,9 +155,9 @@ impl FieldName {
     }
 }
 
-/// A name as CGI-like backends read it: both characters alike.
+/// A name as CGI-like backends read it: both characters alike, and both cases.
 fn alike(name: &str) -> String {
-    name.replace('_', "-")
+    name.replace('_', "-").to_ascii_lowercase()
 }
 
 impl FieldValue {
@@ -197,25 +197,19 @@ impl HeaderModifier {
         })
     }
 
-    /// Whether it sets or removes the field of this name, in any case: what a message itself says there is not to pass.
+    /// Whether it sets or removes the field of this name, in any case and in any spelling that a backend could take for it (`X_User` for
+    /// `X-User`): what a message itself says there is not to pass, or a client could still say what the rule decides.
     pub fn replaces(&self, name: &str) -> bool {
         let set = self.set.iter().map(|field| &field.name);
+        let name = alike(name);
         set.chain(&self.remove)
-            .any(|replaced| replaced.as_str().eq_ignore_ascii_case(name))
+            .any(|replaced| alike(replaced.as_str()) == name)
     }
 
-    /// Changes the fields of a request. What a backend could take for a field that is set or removed here (`X_User` for `X-User`) goes
-    /// with it, or a client could still say what the rule decides.
+    /// Changes the fields of a request, where every spelling of what is set or removed goes.
     pub fn apply_to_request(&self, headers: &mut HeaderMap) {
-        let decided = self.set.iter().map(|field| &field.name);
-        let decided = decided.chain(&self.remove).map(|name| alike(name.as_str()));
-        let decided = decided.collect::<Vec<_>>();
-        let aliases = headers
-            .keys()
-            .filter(|name| decided.contains(&alike(name.as_str())))
-            .cloned()
-            .collect::<Vec<_>>();
-        for name in aliases {
+        let replaced = headers.keys().filter(|name| self.replaces(name.as_str()));
+        for name in replaced.cloned().collect::<Vec<_>>() {
             headers.remove(name);
         }
         self.apply(headers);
