@@ -123,17 +123,18 @@ pub struct UrlRewrite {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = redirect_changes()))]
 pub struct RequestRedirect {
-    /// Scheme of the new address: http or https, also for handshakes. Default: https for what came over TLS, else http; behind something that ends TLS
-    /// it must be given.
+    /// Scheme of the new address: http or https, also for handshakes. Default: that of the client's request, https for what came over TLS to
+    /// the proxy or, by its X-Forwarded-Proto, to a proxy that the operator trusts; behind anything else that ends TLS it must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<RedirectScheme>,
 
-    /// Host of the new address. Default: the client's Host.
+    /// Host of the new address. Default: the client's Host, by X-Forwarded-Host of a trusted proxy if it says one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "hostname_schema")]
     pub hostname: Option<String>,
 
-    /// Port of the new address, from 1 to 65535. Default: the scheme's own if scheme is given, else that of the client's Host.
+    /// Port of the new address, from 1 to 65535. Default: the scheme's own if scheme is given, else that of the client's Host, by
+    /// X-Forwarded-Port of a trusted proxy if it says one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,

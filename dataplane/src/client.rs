@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::Authority;
 use ipnet::IpNet;
+use route_table::Hostname;
 
 use crate::fields::Scheme;
 use crate::handshake::parse_host;
@@ -33,8 +34,11 @@ pub(crate) struct Client {
     /// The trusted proxies on the way, the client's side first. The last is the peer; without any, the client is.
     proxies: Vec<IpAddr>,
     peer_is_trusted: bool,
-    /// Of the client's own request, as far as that is known.
+    /// Of the client's own request, as far as that is known; so are the next two.
     scheme: Scheme,
+    host: Option<Authority>,
+    /// The port that the client connected to, by its own or a trusted peer's word.
+    host_port: u16,
 }
 
 impl Client {
@@ -58,13 +62,25 @@ impl Client {
         }
         proxies.reverse();
         let peer_is_trusted = is_trusted(peer.ip());
-        let told = only(headers, &X_FORWARDED_PROTO).and_then(parse_scheme);
+        let told = |name: HeaderName| only(headers, &name).filter(|_| peer_is_trusted);
+        let scheme = told(X_FORWARDED_PROTO)
+            .and_then(parse_scheme)
+            .unwrap_or(scheme);
+        let host = told(X_FORWARDED_HOST)
+            .and_then(parse_host)
+            .or_else(|| headers.get(HOST).and_then(parse_host));
+        let host_port = told(X_FORWARDED_PORT)
+            .and_then(parse_port)
+            .or_else(|| host.as_ref().and_then(Authority::port_u16))
+            .unwrap_or(scheme.default_port());
         Self {
             address,
             port: if proxies.is_empty() { peer.port() } else { 0 },
             proxies,
             peer_is_trusted,
-            scheme: told.filter(|_| peer_is_trusted).unwrap_or(scheme),
+            scheme,
+            host,
+            host_port,
         }
     }
 
@@ -78,6 +94,18 @@ impl Client {
         self.scheme
     }
 
+    /// The host that the client asked for, as a trusted peer says, else by Host: a name as we write names, or an address.
+    pub(crate) fn host(&self) -> Option<String> {
+        let host = self.host.as_ref()?.host();
+        let name = Hostname::parse(host).map(|name| name.to_string());
+        Some(name.unwrap_or_else(|_| host.to_owned()))
+    }
+
+    /// The port that the client asked at: of X-Forwarded-Port, of the host, or the scheme's.
+    pub(crate) fn host_port(&self) -> u16 {
+        self.host_port
+    }
+
     /// Whether the peer is a proxy that the operator trusts.
     pub(crate) fn peer_is_trusted(&self) -> bool {
         self.peer_is_trusted
@@ -85,15 +113,6 @@ impl Client {
 
     /// Writes what a backend is told into `passed`, which holds none of it; `sent` is what the peer sent.
     pub(crate) fn tell(&self, sent: &HeaderMap, passed: &mut HeaderMap) {
-        let kept = |name: HeaderName| only(sent, &name).filter(|_| self.peer_is_trusted);
-        let host = kept(X_FORWARDED_HOST)
-            .and_then(parse_host)
-            .or_else(|| sent.get(HOST).and_then(parse_host));
-        let port = kept(X_FORWARDED_PORT)
-            .and_then(parse_port)
-            .or_else(|| host.as_ref().and_then(Authority::port_u16))
-            .unwrap_or(self.scheme.default_port());
-
         // Addresses, numbers and what was a field's value before are always valid values.
         let mut write = |name: HeaderName, value: String| {
             if let Ok(value) = HeaderValue::try_from(value) {
@@ -103,9 +122,9 @@ impl Client {
         write(X_REAL_IP, self.address.to_string());
         write(X_FORWARDED_FOR, self.forwarded_for(sent));
         write(X_FORWARDED_PROTO, self.scheme.as_str().to_owned());
-        write(X_FORWARDED_PORT, port.to_string());
-        write(FORWARDED, self.forwarded(host.as_ref()));
-        if let Some(host) = host {
+        write(X_FORWARDED_PORT, self.host_port.to_string());
+        write(FORWARDED, self.forwarded());
+        if let Some(host) = &self.host {
             write(X_FORWARDED_HOST, host.as_str().to_owned());
         }
     }
@@ -128,7 +147,8 @@ impl Client {
     }
 
     /// `Forwarded` (RFC 7239 §4): an element for each address. What is known of the client's own request stands in the first.
-    fn forwarded(&self, host: Option<&Authority>) -> String {
+    fn forwarded(&self) -> String {
+        let host = self.host.as_ref();
         let host = host.map(|host| format!(";host={}", token_or_quoted(host.as_str())));
         let facts = format!(
             "{};proto={}",

@@ -4,12 +4,11 @@
 //! gets, or the redirect that the rule answers by itself. Names and values were checked when the table was made.
 
 use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, LOCATION, TRAILER};
-use http::uri::{Authority, PathAndQuery};
-use http::{Response, StatusCode, Uri, request};
-use route_table::{
-    Filters, HeaderModifier, Hostname, Matched, PathModifier, Redirect, RedirectScheme,
-};
+use http::uri::PathAndQuery;
+use http::{Response, StatusCode, Uri};
+use route_table::{Filters, HeaderModifier, Matched, PathModifier, Redirect, RedirectScheme};
 
+use crate::client::Client;
 use crate::fields::Scheme;
 use crate::forward::{Body, empty};
 use crate::handshake::tokens;
@@ -22,14 +21,13 @@ use crate::upstream;
 /// [`Reject::Target`] if the new address cannot be written.
 pub(crate) fn redirect(
     matched: &Matched<'_>,
-    hostname: Option<&Hostname>,
-    head: &request::Parts,
-    scheme: Scheme,
+    target: &Uri,
+    client: &Client,
 ) -> Result<Option<Response<Body>>, Reject> {
-    let (Some(redirect), Some(hostname)) = (&matched.rule.filters.redirect, hostname) else {
+    let Some(redirect) = &matched.rule.filters.redirect else {
         return Ok(None);
     };
-    let location = location(redirect, matched.rule.prefix(), hostname, head, scheme)?;
+    let location = location(redirect, matched.rule.prefix(), target, client)?;
     let mut response = Response::new(empty());
     *response.status_mut() =
         StatusCode::from_u16(redirect.status.code()).map_err(|_| Reject::Target)?;
@@ -39,36 +37,32 @@ pub(crate) fn redirect(
     Ok(Some(response))
 }
 
-/// Without a scheme of its own the redirect stays on the port that the client named in Host, which is the listener's as it sees it;
+/// Without a scheme of its own the redirect stays on the port that the client asked at, which is the listener's as it sees it;
 /// with one it goes to that scheme's port (Gateway API `HTTPRequestRedirectFilter.port`).
 fn location(
     redirect: &Redirect,
     prefix: Option<&str>,
-    hostname: &Hostname,
-    head: &request::Parts,
-    scheme: Scheme,
+    target: &Uri,
+    client: &Client,
 ) -> Result<HeaderValue, Reject> {
-    let asked = || {
-        let host = head.headers.get(HOST)?.to_str().ok()?;
-        host.parse::<Authority>().ok()?.port_u16()
-    };
     let port = match (redirect.port, redirect.scheme) {
         (Some(port), _) => Some(port.get()),
         (None, Some(_)) => None,
-        (None, None) => asked(),
+        (None, None) => Some(client.host_port()),
     };
-    let scheme = redirect.scheme.unwrap_or(match scheme {
+    let scheme = redirect.scheme.unwrap_or(match client.scheme() {
         Scheme::Http => RedirectScheme::Http,
         Scheme::Https => RedirectScheme::Https,
     });
     let port = port.filter(|port| *port != scheme.port());
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    let hostname = redirect.hostname.as_ref().unwrap_or(hostname);
+    let hostname = redirect.hostname.as_ref().map(ToString::to_string);
+    let host = hostname.or_else(|| client.host()).ok_or(Reject::Host)?;
     let target = match &redirect.path {
-        Some(path) => modified(path, prefix, &head.uri)?,
-        None => upstream::origin_form(&head.uri).into_owned(),
+        Some(path) => modified(path, prefix, target)?,
+        None => upstream::origin_form(target).into_owned(),
     };
-    let location = format!("{}://{hostname}{port}{target}", scheme.as_str());
+    let location = format!("{}://{host}{port}{target}", scheme.as_str());
     HeaderValue::from_bytes(location.as_bytes()).map_err(|_| Reject::Target)
 }
 
@@ -132,8 +126,7 @@ pub(crate) fn withhold_trailers(headers: &mut HeaderMap, changes: &HeaderModifie
 mod tests {
     use std::num::NonZeroU16;
 
-    use http::Request;
-    use route_table::RedirectStatus;
+    use route_table::{Hostname, RedirectStatus};
 
     use super::*;
 
@@ -146,12 +139,45 @@ mod tests {
     };
 
     #[track_caller]
-    fn check(redirect: &Redirect, host: &str, target: &str, expected: &str) {
-        let request = Request::get(target).header(HOST, host).body(()).unwrap();
-        let (head, ()) = request.into_parts();
-        let name = Hostname::parse("chat.example.com").unwrap();
-        let location = location(redirect, Some("/chat"), &name, &head, Scheme::Https);
+    fn check(redirect: &Redirect, host: &'static str, target: &str, expected: &str) {
+        check_told(redirect, &[("host", host)], target, expected);
+    }
+
+    /// With these fields from a proxy that is trusted.
+    #[track_caller]
+    fn check_told(
+        redirect: &Redirect,
+        sent: &[(&'static str, &'static str)],
+        target: &str,
+        expected: &str,
+    ) {
+        let sent: HeaderMap = sent
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+            .collect();
+        let peer = ([10, 0, 0, 1], 40_000).into();
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let client = Client::judge(peer, Scheme::Https, &sent, &trusted);
+        let location = location(redirect, Some("/chat"), &target.parse().unwrap(), &client);
         assert_eq!(location.unwrap(), expected);
+    }
+
+    #[test]
+    fn it_stays_where_a_trusted_proxy_says_that_the_client_asked() {
+        let path = Redirect {
+            path: Some(PathModifier::full("/new").unwrap()),
+            ..NOTHING
+        };
+        let host = ("host", "Inner.example.com.:8080");
+        let told = |name, value| [host, (name, value)];
+        let plain = told("x-forwarded-proto", "http");
+        check_told(&path, &plain, "/a", "http://inner.example.com:8080/new");
+        let named = told("x-forwarded-host", "shop.example.com");
+        check_told(&path, &named, "/a", "https://shop.example.com/new");
+        let address = told("x-forwarded-host", "[2001:db8::9]:444");
+        check_told(&path, &address, "/a", "https://[2001:db8::9]:444/new");
+        let port = told("x-forwarded-port", "443");
+        check_told(&path, &port, "/a", "https://inner.example.com/new");
     }
 
     #[test]

@@ -89,9 +89,7 @@ impl Connection {
         }
         let matched = self.find(&table, hostname.as_ref(), &head, Asks::Http, caller)?;
         origin::check_ordinary(&head.headers, &matched.rule.origins)?;
-        if let Some(redirect) =
-            filters::redirect(&matched, hostname.as_ref(), &head, caller.client.scheme())?
-        {
+        if let Some(redirect) = filters::redirect(&matched, &head.uri, &caller.client)? {
             return Ok(("redirected", redirect));
         }
         match matched.rule.non_upgrade {
@@ -139,9 +137,7 @@ impl Connection {
         }
         let matched = self.find(&table, hostname.as_ref(), &head, Asks::WebSocket, caller)?;
         origin::check_upgrade(&head.headers, &matched.rule.origins)?;
-        if let Some(redirect) =
-            filters::redirect(&matched, hostname.as_ref(), &head, caller.client.scheme())?
-        {
+        if let Some(redirect) = filters::redirect(&matched, &head.uri, &caller.client)? {
             return Ok(("redirected", redirect));
         }
         let opening = handshake::check_opening(&head)?;

@@ -12,6 +12,8 @@ const REQUEST: &str = "{ type: RequestHeaderModifier, requestHeaderModifier: { s
 const RESPONSE: &str = "{ type: ResponseHeaderModifier, responseHeaderModifier: { set: [{ name: Server, value: chat }], add: [{ name: Set-Cookie, value: b=2 }], remove: [X-Powered-By] } }";
 const REWRITE: &str = "{ type: URLRewrite, urlRewrite: { hostname: upstream.example.net, path: { type: ReplacePrefixMatch, replacePrefixMatch: /v2 } } }";
 
+const TRUSTING: &[&str] = &["--trusted-proxy-cidr", "127.0.0.0/8"];
+
 fn filters(listed: &[&str]) -> String {
     format!("filters: [{}]", listed.join(", "))
 }
@@ -217,6 +219,33 @@ async fn a_redirect_answers_everything_and_needs_no_backend() {
         }
         assert_eq!(scene.ask(&ordinary("/other", "")).await.status, 404);
         scene.gateway.assert_quiet_log();
+    }
+    assert_eq!(backend.connections(), 0);
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_a_redirect_stays_where_the_client_asked() {
+    let backend = Backend::accepting();
+    let path = "path: { type: ReplaceFullPath, replaceFullPath: /new }";
+    let told = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: shop.example.com\r\nX-Forwarded-Port: 8443\r\n";
+    for (flags, what, location) in [
+        (TRUSTING, path, "https://shop.example.com:8443/new"),
+        (
+            TRUSTING,
+            "hostname: new.example.com",
+            "https://new.example.com:8443/old",
+        ),
+        // A port of a scheme that the client did not ask with says nothing.
+        (TRUSTING, "scheme: http", "http://shop.example.com/old"),
+        (&[], path, "http://chat.example.com/new"),
+    ] {
+        let settings = tests::gateway::Settings::with(flags);
+        let route = redirect(what);
+        let scene = Scene::of_routes(&route, &[HOST], backend.address, &settings).await;
+        for request in [upgrade(HOST, "/old", told), ordinary("/old", told)] {
+            let answer = scene.ask_plain(&request).await;
+            assert_eq!(answer.header("location"), Some(location), "{what}");
+        }
     }
     assert_eq!(backend.connections(), 0);
 }
