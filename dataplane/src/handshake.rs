@@ -146,12 +146,7 @@ pub(crate) fn check_opening(head: &request::Parts) -> Result<Opening, Reject> {
     {
         return Err(Reject::Upgrade);
     }
-    // Nominating a field of the handshake asks to have it removed on the way (RFC 9110 §7.6.1).
-    let stripped = |token: &str| {
-        let token = token.to_ascii_lowercase();
-        token.starts_with("sec-websocket-") || token == "origin" || token == "host"
-    };
-    if !has_token(headers, &CONNECTION, "upgrade") || tokens(headers, &CONNECTION).any(stripped) {
+    if !upgrades_whole(headers) {
         return Err(Reject::Connection);
     }
     match single(headers, &VERSION) {
@@ -185,7 +180,7 @@ pub(crate) fn check_answer(headers: &HeaderMap, opening: &Opening) -> Result<Agr
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let accepted = single(headers, &ACCEPT)
         .is_some_and(|accept| accept.as_bytes() == opening.accept.as_bytes());
-    if !upgraded || !accepted || !has_token(headers, &CONNECTION, "upgrade") {
+    if !upgraded || !accepted || !upgrades_whole(headers) {
         return Err(Reject::BadAnswer);
     }
     let offered = |value: &HeaderValue| {
@@ -216,6 +211,15 @@ pub(crate) fn check_answer(headers: &HeaderMap, opening: &Opening) -> Result<Agr
     Ok(Agreed {
         frames_are_known: extensions.iter().all(is_deflate),
     })
+}
+
+/// Whether Connection has `upgrade`, and nominates no field of the handshake, which asks to have it removed on the way (RFC 9110 §7.6.1).
+fn upgrades_whole(headers: &HeaderMap) -> bool {
+    let stripped = |token: &str| {
+        let token = token.to_ascii_lowercase();
+        token.starts_with("sec-websocket-") || token == "origin" || token == "host"
+    };
+    has_token(headers, &CONNECTION, "upgrade") && !tokens(headers, &CONNECTION).any(stripped)
 }
 
 /// The value of Sec-WebSocket-Accept that answers `key` (RFC 6455 §4.2.2).
