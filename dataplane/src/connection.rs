@@ -197,7 +197,7 @@ async fn serve_http(connection: &Arc<Connection>, stream: ServerStream, deadline
     }
 }
 
-/// Answers a request under its id, which every answer of ours has, a refusal too, and every line of the log.
+/// Answers a request under its id, which its answer has, a refusal too, and every line of the log.
 async fn named(connection: &Connection, request: Request<Incoming>) -> Response<Body> {
     let shared = &connection.shared;
     let scheme = match connection.server_name {

@@ -2,6 +2,7 @@
 //!
 //! A trusted proxy's one is kept, so that its log and ours meet; everybody else gets a new one, 128 random bits in hexadecimal as
 //! nginx's `$request_id` has them. The backend gets it, the client gets it with every answer, and the debug log has it in each line.
+//! Only the answer to a head that is no HTTP or too large may have none: it is hyper's (400, 431), before there is a request.
 
 use std::fmt::{self, Write as _};
 

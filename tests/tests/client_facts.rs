@@ -180,6 +180,7 @@ async fn every_refusal_has_an_id_of_its_own() {
         (426, ordinary(HOST, "").replace("GET /", "GET /refused")),
         (400, good("/refused").replace("dGhl", "")),
         (400, good("/a/../refused")),
+        (414, good(&format!("/{}", "a".repeat(9000)))),
         (502, good("/refused")),
         (503, good("/empty")),
     ];
