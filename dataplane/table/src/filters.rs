@@ -86,8 +86,8 @@ pub struct HeaderField {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FieldName(HeaderName);
 
-/// A value that is one line of visible ASCII.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A value that is one line of visible ASCII. It may be a credential, so Debug shows its length alone.
+#[derive(Clone, PartialEq, Eq)]
 pub struct FieldValue(HeaderValue);
 
 /// What of the target and Host a backend gets in place of the client's.
@@ -182,6 +182,12 @@ impl FieldValue {
     pub fn as_str(&self) -> &str {
         // ASCII by construction.
         self.0.to_str().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for FieldValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} bytes>", self.0.len())
     }
 }
 

@@ -169,6 +169,14 @@ fn fields_are_set_added_and_removed() {
     assert_eq!(values("x-kept"), ["k"]);
 }
 
+/// `/debug/table` shows all of a route.
+#[test]
+fn no_page_and_no_log_shows_a_value() {
+    let shown = format!("{:?}", field("Authorization", "Bearer abc"));
+    assert!(shown.contains("authorization"), "{shown}");
+    assert!(!shown.contains("abc"), "{shown}");
+}
+
 #[test]
 fn of_a_request_the_aliases_of_what_is_decided_go_too() {
     let modifier = HeaderModifier {
