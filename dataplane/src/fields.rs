@@ -2,7 +2,8 @@
 //!
 //! End-to-end fields pass; hop-by-hop ones and those that Connection nominates stay here (RFC 9110 §7.6.1). What tells a backend
 //! who the client is, is written by us alone (`client.rs` says what): the copies that came are dropped, with the spellings that
-//! CGI-like backends cannot tell apart (`X_Real_IP`).
+//! CGI-like backends cannot tell apart (`X_Real_IP`). Of what frames a message and of the handshake such spellings are dropped too: a
+//! backend that takes `Transfer_Encoding` for the coding would read another message than we did.
 
 use http::StatusCode;
 use http::header::{
@@ -70,7 +71,7 @@ pub(crate) fn to_backend(headers: &HeaderMap, facts: Facts<'_>) -> HeaderMap {
     let mut passed = end_to_end(headers);
     let foreign = passed
         .keys()
-        .filter(|name| is_ours(name))
+        .filter(|name| is_ours(name) || is_alias(name))
         .cloned()
         .collect::<Vec<_>>();
     for name in foreign {
@@ -180,6 +181,16 @@ pub(crate) fn is_ours(name: &HeaderName) -> bool {
     OURS.contains(&name)
 }
 
+/// Whether a name is another spelling of one that ends at each hop, frames a message or belongs to the handshake.
+pub(crate) fn is_alias(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let meant = name.contains('_').then(|| name.replace('_', "-"));
+    meant.is_some_and(|meant| {
+        let hop = hop_by_hop().iter().any(|name| *name == *meant);
+        hop || meant == CONTENT_LENGTH.as_str() || meant.starts_with("sec-websocket-")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,8 +271,28 @@ mod tests {
             ("x-secret", "1"),
             ("te", "trailers"),
             ("host", "a"),
+            ("transfer_encoding", "chunked"),
+            ("content_length", "9"),
+            ("keep_alive", "a"),
+            ("proxy-authorization", "a"),
+            ("proxy_authorization", "a"),
+            ("sec_websocket-protocol", "a"),
+            ("content_type", "a"),
         ];
-        let passed = check(&sent, &["connection", "upgrade", "x-secret", "te"]);
+        let absent = [
+            "connection",
+            "upgrade",
+            "x-secret",
+            "te",
+            "transfer_encoding",
+            "content_length",
+            "keep_alive",
+            "proxy-authorization",
+            "proxy_authorization",
+            "sec_websocket-protocol",
+        ];
+        let passed = check(&sent, &absent);
         assert!(passed.contains_key("host"));
+        assert!(passed.contains_key("content_type"));
     }
 }

@@ -95,6 +95,20 @@ async fn a_trusted_proxy_is_believed_and_appended() {
     }
 }
 
+/// Where Werkzeug finds `HTTP_TRANSFER_ENCODING` it reads chunks, whichever way the name was written.
+#[tokio::test]
+async fn no_other_spelling_frames_a_message_or_makes_a_handshake() {
+    let mut backend = Backend::played();
+    let scene = scene(&backend, &[]).await;
+    let aliases = "Transfer_Encoding: chunked\r\nContent_Length: 5\r\nProxy_Authorization: a\r\nKeep_Alive: a\r\n\
+         Sec_WebSocket_Protocol: a\r\nSec-WebSocket_Key: a\r\nX_Own: 1\r\n";
+    for seen in both_kinds(&scene, &mut backend, aliases).await {
+        let names = seen.headers.iter().map(|(name, _)| name.to_lowercase());
+        let aliases: Vec<_> = names.filter(|name| name.contains('_')).collect();
+        assert_eq!(aliases, ["x_own"]);
+    }
+}
+
 #[tokio::test]
 async fn connection_cannot_take_away_what_is_told_of_the_client() {
     let mut backend = Backend::played();

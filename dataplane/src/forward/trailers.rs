@@ -30,7 +30,7 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<HeaderValue> {
     let passing = tokens(headers, &TRAILER)
         .filter_map(|name| name.parse::<HeaderName>().ok())
         .filter(|name| !fields::is_hop_by_hop(name) && !fields::is_ours(name) && !nominated(name))
-        .filter(|name| ![COOKIE, EXPECT].contains(name))
+        .filter(|name| !fields::is_alias(name) && ![COOKIE, EXPECT].contains(name))
         .take(MAX_TRAILERS)
         .map(|name| name.as_str().to_owned())
         .collect::<Vec<_>>();
@@ -77,6 +77,7 @@ mod tests {
             "Upgrade",
             "Transfer-Encoding",
             "Proxy-Authorization",
+            "Content_Length",
             "Cookie",
             "no name",
             "",
