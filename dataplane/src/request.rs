@@ -37,6 +37,13 @@ pub(crate) struct Caller {
     pub(crate) destination: SocketAddr,
 }
 
+/// What a request comes to before a backend is chosen.
+enum Judged<'a> {
+    /// It needs no backend: the outcome that is counted, and the answer.
+    Redirected(&'static str, Response<Body>),
+    Matched(Matched<'a>),
+}
+
 impl Connection {
     /// Answers one request; whatever happens, it is counted once, a client that leaves before the answer too.
     pub(crate) async fn answer(
@@ -82,16 +89,11 @@ impl Connection {
         caller: &Caller,
     ) -> Result<(&'static str, Response<Body>), Reject> {
         let (mut head, body) = request.into_parts();
-        let hostname = handshake::check_host_and_path(&head)?;
         let table = self.shared.table();
-        if let Some(redirect) = self.without_tls(&table, hostname.as_ref(), &head.uri, caller)? {
-            return Ok(("redirected_to_https", redirect));
-        }
-        let matched = self.find(&table, hostname.as_ref(), &head, Asks::Http, caller)?;
-        origin::check_ordinary(&head.headers, &matched.rule.origins)?;
-        if let Some(redirect) = filters::redirect(&matched, &head.uri, &caller.client)? {
-            return Ok(("redirected", redirect));
-        }
+        let matched = match self.judge(&table, &head, Asks::Http, caller)? {
+            Judged::Redirected(outcome, response) => return Ok((outcome, response)),
+            Judged::Matched(matched) => matched,
+        };
         match matched.rule.non_upgrade {
             NonUpgrade::Reject => return Err(Reject::UpgradeRequired),
             NonUpgrade::Forward => {}
@@ -130,16 +132,11 @@ impl Connection {
         let started = Instant::now();
         let upgrading = hyper::upgrade::on(&mut request);
         let (mut head, _) = request.into_parts();
-        let hostname = handshake::check_host_and_path(&head)?;
         let table = self.shared.table();
-        if let Some(redirect) = self.without_tls(&table, hostname.as_ref(), &head.uri, caller)? {
-            return Ok(("redirected_to_https", redirect));
-        }
-        let matched = self.find(&table, hostname.as_ref(), &head, Asks::WebSocket, caller)?;
-        origin::check_upgrade(&head.headers, &matched.rule.origins)?;
-        if let Some(redirect) = filters::redirect(&matched, &head.uri, &caller.client)? {
-            return Ok(("redirected", redirect));
-        }
+        let matched = match self.judge(&table, &head, Asks::WebSocket, caller)? {
+            Judged::Redirected(outcome, response) => return Ok((outcome, response)),
+            Judged::Matched(matched) => matched,
+        };
         let opening = handshake::check_opening(&head)?;
         let limit = matched.rule.timeouts.connect;
         let limit = limit.min(matched.rule.timeouts.handshake);
@@ -179,6 +176,31 @@ impl Connection {
                 Ok(("upgraded", response))
             }
         }
+    }
+
+    /// What requests of both kinds are judged by before a backend is chosen, in this order.
+    fn judge<'a>(
+        &self,
+        table: &'a RouteTable,
+        head: &request::Parts,
+        asks: Asks,
+        caller: &Caller,
+    ) -> Result<Judged<'a>, Reject> {
+        let hostname = handshake::check_host_and_path(head)?;
+        let hostname = hostname.as_ref();
+        if let Some(redirect) = self.without_tls(table, hostname, &head.uri, caller)? {
+            return Ok(Judged::Redirected("redirected_to_https", redirect));
+        }
+        let matched = self.find(table, hostname, head, asks, caller)?;
+        match asks {
+            Asks::Http => origin::check_ordinary(&head.headers, &matched.rule.origins)?,
+            Asks::WebSocket => origin::check_upgrade(&head.headers, &matched.rule.origins)?,
+        }
+        let redirect = filters::redirect(&matched, &head.uri, &caller.client)?;
+        Ok(match redirect {
+            Some(redirect) => Judged::Redirected("redirected", redirect),
+            None => Judged::Matched(matched),
+        })
     }
 
     /// What the plain listener answers itself.
