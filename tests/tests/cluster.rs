@@ -92,7 +92,7 @@ async fn no_route_leads_to_our_own_pods_in_whatever_namespace_they_are() {
     for part in [
         "EndpointNotPermitted",
         POD_ADDRESS,
-        "pods of ws-ingress itself",
+        "pods or Services of ws-ingress itself",
         "refer to",
     ] {
         assert!(message.contains(part), "{part:?} is not in {message}");

@@ -119,6 +119,8 @@ impl Ends {
             ("there is no token", &self.missing),
             ("does not know the token", &self.denied),
             ("too many tokens wait", &self.throttled),
+            // Its connection went to another newcomer while it called.
+            ("h2 protocol error", &self.kept_out),
         ];
         let count = match refused {
             Refused::Connection(_) => Some(&self.kept_out),
