@@ -16,7 +16,7 @@ const MAX_FIELD_NAME: usize = 256;
 const MAX_FIELD_VALUE: usize = 4096;
 
 /// Names that filters may not change, with '_' like '-': see `route_table::FieldName`, which has the same.
-const RESERVED: &str = "^(?i)((connection|content[-_]length|expect|forwarded|host|keep[-_]alive|proxy[-_](authenticate|authorization|connection)|te|trailer|transfer[-_]encoding|upgrade|x[-_]real[-_]ip|x[-_]request[-_]id)$|sec[-_]websocket[-_]|x[-_]forwarded[-_]|x[-_]ws[-_]ingress[-_])";
+const RESERVED: &str = "^(?i)((cdn[-_]loop|connection|content[-_]length|expect|forwarded|host|keep[-_]alive|proxy[-_](authenticate|authorization|connection)|te|trailer|transfer[-_]encoding|upgrade|x[-_]real[-_]ip|x[-_]request[-_]id)$|sec[-_]websocket[-_]|x[-_]forwarded[-_]|x[-_]ws[-_]ingress[-_])";
 
 pub(crate) fn field_name_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

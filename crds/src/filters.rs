@@ -64,7 +64,7 @@ pub enum FilterType {
 
 /// Changes of header fields. A name stands in one of the lists at most, in whatever case. Fields of one hop (Connection, Upgrade, TE, ...),
 /// Content-Length, Host, Sec-WebSocket-* and those that the proxy writes (X-Forwarded-*, Forwarded, X-Real-IP, X-Request-ID,
-/// X-Ws-Ingress-*) cannot be changed.
+/// X-Ws-Ingress-*, CDN-Loop) cannot be changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderModifier {

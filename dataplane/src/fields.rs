@@ -13,6 +13,7 @@ use http::header::{
 
 use crate::client::Client;
 use crate::handshake::{has_token, tokens};
+use crate::loops;
 use crate::request_id::X_REQUEST_ID;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -84,6 +85,7 @@ pub(crate) fn to_backend(headers: &HeaderMap, facts: Facts<'_>) -> HeaderMap {
     } = facts;
     client.tell(headers, &mut passed);
     passed.insert(X_REQUEST_ID, request_id.clone());
+    loops::count_pass(&mut passed);
     // A rule's name is checked where it enters.
     if let Ok(rule) = HeaderValue::from_str(rule) {
         passed.insert(X_WS_INGRESS_RULE, rule);

@@ -20,6 +20,7 @@ mod handshake;
 mod lingering;
 mod listener;
 mod local_http;
+mod loops;
 mod matching;
 mod metrics;
 mod names;

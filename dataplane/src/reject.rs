@@ -25,12 +25,14 @@ pub(crate) enum Reject {
     Target,
     /// The path holds dot segments, plain or percent-encoded.
     DotSegments,
-    /// Another transfer coding than `chunked` alone, or one beside Content-Length (RFC 9112 §6.3).
+    /// Another transfer coding than `chunked` alone (RFC 9112 §6.1).
     TransferCoding,
     /// A longer target than the limit (RFC 9110 §15.5.15).
     TargetTooLong,
     /// More than the limit of the request head (RFC 6585 §5).
     HeadTooLarge,
+    /// The request came through here too often: a route leads back (RFC 8586; RFC 5842 §7.2).
+    Loop,
     /// The client paused for too long within its body (RFC 9110 §15.5.9).
     BodyTimeout,
     /// The client's body broke off, or its chunks cannot be read (RFC 9112 §7.1, §8).
@@ -103,6 +105,7 @@ impl Reject {
             Self::TlsRequired | Self::Origin | Self::NoOrigin => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -122,6 +125,7 @@ impl Reject {
             Self::TransferCoding => "bad_transfer_coding",
             Self::TargetTooLong => "target_too_long",
             Self::HeadTooLarge => "head_too_large",
+            Self::Loop => "loop",
             Self::BodyTimeout => "body_timeout",
             Self::BrokenBody => "broken_body",
             Self::Misdirected => "misdirected",
@@ -161,10 +165,13 @@ impl Reject {
                 "The path holds '.' or '..' segments; send the path that they lead to."
             }
             Self::TransferCoding => {
-                "A body comes with Content-Length or with 'Transfer-Encoding: chunked', not with both, and with no other coding."
+                "A body comes with Content-Length or with 'Transfer-Encoding: chunked', and with no other coding."
             }
             Self::TargetTooLong => "The request target is too long.",
             Self::HeadTooLarge => "The request line and the header fields together are too long.",
+            Self::Loop => {
+                "The request came through this proxy too often: the backend of a route leads back to it."
+            }
             Self::BodyTimeout => "The body paused for too long; send it again.",
             Self::BrokenBody => "The body broke off, or its chunks cannot be read.",
             Self::Misdirected => {
@@ -242,6 +249,7 @@ impl Reject {
             | Self::TransferCoding
             | Self::TargetTooLong
             | Self::HeadTooLarge
+            | Self::Loop
             | Self::BodyTimeout
             | Self::BrokenBody
             | Self::Misdirected

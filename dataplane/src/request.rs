@@ -20,6 +20,7 @@ use crate::fields::{self, Scheme};
 use crate::filters;
 use crate::forward::{self, Body, empty};
 use crate::handshake;
+use crate::loops;
 use crate::matching::{self, Asks};
 use crate::metrics::Metrics;
 use crate::proxy_protocol::Ends;
@@ -63,6 +64,8 @@ impl Connection {
             Err(Reject::TargetTooLong)
         } else if head_bytes(&request) > limits.head_bytes {
             Err(Reject::HeadTooLarge)
+        } else if loops::is_going_round(request.headers()) {
+            Err(Reject::Loop)
         } else if upgrade {
             self.upgrade(request, caller).await
         } else {

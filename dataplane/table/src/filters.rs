@@ -20,7 +20,8 @@ pub(crate) const MAX_FIELD_VALUE_BYTES: usize = 4096;
 
 /// Fields that no filter may touch, with `-` for every `_`: those of one hop (RFC 9110 §7.6.1), of a message's framing, and those that
 /// the proxy writes itself.
-const RESERVED: [&str; 15] = [
+const RESERVED: [&str; 16] = [
+    "cdn-loop",
     "connection",
     "content-length",
     "expect",

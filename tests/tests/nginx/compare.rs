@@ -227,5 +227,5 @@ fn apply_standing_rules(nginx: &mut Outcome, ours: &mut Outcome) {
 /// The headers by which a proxy tells a backend of the client, the recipe's two aside.
 fn is_about_the_client(name: &str) -> bool {
     let forwarded = name.starts_with("x-forwarded-") && name != "x-forwarded-for";
-    forwarded || ["forwarded", "x-request-id", "x-ws-ingress-rule"].contains(&name)
+    forwarded || ["cdn-loop", "forwarded", "x-request-id", "x-ws-ingress-rule"].contains(&name)
 }

@@ -90,6 +90,7 @@ fn fields_of_the_hop_of_the_handshake_and_of_the_proxy_cannot_be_named() {
         "X-Real-IP",
         "X_Real_IP",
         "X-Request-ID",
+        "CDN_Loop",
         "X-Ws-Ingress-Rule",
     ] {
         assert_eq!(FieldName::parse(name), Err(FieldError::Reserved), "{name}");
