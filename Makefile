@@ -1,6 +1,6 @@
 # Every verb is a line in `make help`. CI runs `.ci/run`, which calls these.
 .DEFAULT_GOAL := help
-.PHONY: help build images demo check test node-test kind-test bench-control bench-lookup test-tools crds golden chart-docs chart-snapshots docs fuzz fuzz-check fmt lint ci clean
+.PHONY: help build images demo check test node-test kind-test bench bench-control bench-lookup test-tools crds golden chart-docs chart-snapshots docs fuzz fuzz-check fmt lint ci clean
 
 CARGO ?= cargo
 
@@ -27,6 +27,11 @@ node-test: ## The chart and the images on a Kubernetes node that this starts and
 
 kind-test: ## The same on kind, where there is Docker
 	tests/kubernetes/kind-test
+
+bench: ## CPU and memory beside nginx, HAProxy, Envoy and Caddy, most of an hour on a quiet machine (BENCH="--rounds 1 --seconds 0.5" tries it)
+	-tests/tools/install nginx haproxy envoy caddy
+	$(CARGO) build --release --package ws-ingress
+	$(CARGO) bench --package tests --bench relay -- $(BENCH)
 
 bench-control: ## From a change in the Kubernetes API to a swapped table: time, bytes, memory (BENCH_ROUTES="10 1000 10000")
 	tests/tools/install

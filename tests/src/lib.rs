@@ -19,6 +19,7 @@
 //! | [`helm`], [`chart`], [`chart_cases`] | the chart, rendered and installed; its values; sets of values |
 //! | [`nginx`] | real nginx on the example's files |
 //! | [`metrics`], [`wait`], [`tools`], [`malformed`] | reading, waiting, external programs, the data file |
+//! | [`mod@bench`] | what the relay costs, beside other proxies |
 //! | [`canary`] | secrets, and the search for them in what a program shows |
 #![allow(
     clippy::panic,
@@ -28,6 +29,7 @@
 )]
 
 pub mod backend;
+pub mod bench;
 pub mod canary;
 pub mod certificate;
 pub mod chart;
