@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use route_table::{Backend, Destination, External, ProxyProtocol, RouteTable, Rule};
+
 use crate::names::Names;
 use crate::proxy_protocol::{Ends, Preface};
-use route_table::{Backend, Destination, External, ProxyProtocol, RouteTable, Rule};
 
 /// Open sockets by endpoint address.
 #[derive(Debug, Clone, Default)]

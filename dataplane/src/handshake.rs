@@ -13,7 +13,7 @@ use http::header::{
 };
 use http::uri::Authority;
 use http::{Method, Version, request};
-use route_table::Hostname;
+use route_table::{Hostname, has_dot_segments, is_encoded_well};
 use sha1::{Digest as _, Sha1};
 
 use crate::fields;
@@ -73,34 +73,6 @@ fn is_port(text: &str) -> bool {
 
 fn same_authority(a: &Authority, b: &Authority) -> bool {
     a.as_str().eq_ignore_ascii_case(b.as_str())
-}
-
-/// Whether each '%' of a path begins an encoded byte (RFC 3986 §2.1) that is not zero: what else it stands for differs from server to
-/// server, and a zero byte ends the name of a file for some.
-fn is_encoded_well(path: &str) -> bool {
-    let encoded = |part: &str| {
-        let digits = part.as_bytes().first_chunk::<2>();
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit) && digits != b"00")
-    };
-    path.split('%').skip(1).all(encoded)
-}
-
-/// Whether any segment is `.` or `..` once %2E, %2F, %5C, `\` and parameters (`..;x`) are read as lenient servers read them.
-fn has_dot_segments(path: &str) -> bool {
-    if !path.contains('.') && !path.contains('%') {
-        return false;
-    }
-    let lower = path.to_ascii_lowercase();
-    let plain = lower
-        .replace("%2e", ".")
-        .replace("%2f", "/")
-        .replace("%5c", "/")
-        .replace("%3b", ";")
-        .replace('\\', "/");
-    plain
-        .split('/')
-        .filter_map(|segment| segment.split(';').next())
-        .any(|name| name == "." || name == "..")
 }
 
 /// Whether a request asks for a WebSocket, well or badly. Other upgrades (h2c) are not ours to answer and may be ignored

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONNECTION, HeaderMap, HeaderName};
+use http::header::{CONNECTION, HeaderMap, HeaderName, UPGRADE};
 use http::request;
 use route_table::{Host, Matched, RequestParts};
 
@@ -31,7 +31,9 @@ pub(crate) fn find<'a>(host: &'a Host, head: &request::Parts, asks: Asks) -> Opt
 /// The fields that rules may see; a copy only if the client nominates some of them.
 fn visible_to_rules(headers: &HeaderMap) -> Cow<'_, HeaderMap> {
     let mut visible = Cow::Borrowed(headers);
-    for nominated in tokens(headers, &CONNECTION) {
+    // Every handshake nominates Upgrade, which no rule can ask for: that is not worth a copy.
+    let nominated = tokens(headers, &CONNECTION);
+    for nominated in nominated.filter(|name| !name.eq_ignore_ascii_case(UPGRADE.as_str())) {
         if visible.contains_key(nominated) {
             visible.to_mut().remove(nominated);
         }
@@ -79,7 +81,10 @@ mod tests {
         let visible = visible_to_rules(&headers);
         assert!(!visible.contains_key("x-env"));
         assert_eq!(visible.get("x-tenant").unwrap(), "blue");
-        headers.remove("connection");
+        headers.insert(
+            "connection",
+            HeaderValue::from_static("keep-alive, Upgrade"),
+        );
         assert!(matches!(visible_to_rules(&headers), Cow::Borrowed(_)));
     }
 

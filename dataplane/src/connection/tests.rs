@@ -183,6 +183,7 @@ async fn borne(proxy_header_is_due: bool, tls: bool, parts: &[&str]) -> (Duratio
         let began = Instant::now();
         for part in parts {
             stream.write_all(part.as_bytes()).await.unwrap();
+            // The pause is what is tested: see below.
             tokio::time::sleep(HEAD / 3).await;
         }
         let mut answer = Vec::new();

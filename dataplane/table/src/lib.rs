@@ -39,7 +39,7 @@ pub use matching::{
     QueryParamMatch, RequestParts, RouteMatch, Subprotocol,
 };
 pub use origin::{OriginError, OriginPattern, OriginPolicy};
-pub use path::{MAX_PATH_BYTES, PathError, PathMatch};
+pub use path::{MAX_PATH_BYTES, PathError, PathMatch, has_dot_segments, is_encoded_well};
 pub use route::{
     BackendKey, HostTls, NonUpgrade, OnPlain, ProxyProtocol, Route, RouteHostname, RouteKey, Rule,
     Timeouts, WeightedBackend,

@@ -32,7 +32,7 @@ pub enum PathError {
     )]
     Character,
     #[error(
-        "holds a '%' without two hexadecimal digits behind it; write the character '%' itself as %25"
+        "holds a '%' without two hexadecimal digits behind it, or %00; write the character '%' itself as %25"
     )]
     PercentEncoding,
     #[error("holds %2F or %2E, which servers read in different ways; write '/' or '.'")]
@@ -100,21 +100,41 @@ fn encoded_byte(text: &str) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok().filter(|_| are_digits)
 }
 
+/// Whether each '%' of a path begins an encoded byte (RFC 3986 §2.1) that is not zero: what else it stands for differs from server to
+/// server, and a zero byte ends the name of a file for some.
+pub fn is_encoded_well(path: &str) -> bool {
+    // Split at every '%', each part but the first begins with its digits.
+    let mut parts = path.split('%').skip(1);
+    parts.all(|part| encoded_byte(part).is_some_and(|byte| byte != 0))
+}
+
+/// Whether any segment is `.` or `..` once %2E, %2F, %5C, `\` and parameters (`..;x`) are read as lenient servers read them.
+pub fn has_dot_segments(path: &str) -> bool {
+    if !path.contains('.') && !path.contains('%') {
+        return false;
+    }
+    let lower = path.to_ascii_lowercase();
+    let plain = lower
+        .replace("%2e", ".")
+        .replace("%2f", "/")
+        .replace("%5c", "/")
+        .replace("%3b", ";")
+        .replace('\\', "/");
+    plain
+        .split('/')
+        .filter_map(|segment| segment.split(';').next())
+        .any(|name| name == "." || name == "..")
+}
+
 pub(crate) fn check_path(value: &str) -> Result<(), PathError> {
     if value.len() > MAX_PATH_BYTES {
         return Err(PathError::TooLong);
     }
-    let Some(rest) = value.strip_prefix('/') else {
+    if !value.starts_with('/') {
         return Err(PathError::NotAbsolute);
-    };
+    }
     if value.contains("//") {
         return Err(PathError::EmptyElement);
-    }
-    if rest
-        .split('/')
-        .any(|element| element == "." || element == "..")
-    {
-        return Err(PathError::DotSegment);
     }
     // pchar of RFC 3986 §3.3: everything visible but the delimiters of the other parts.
     if !value
@@ -123,14 +143,16 @@ pub(crate) fn check_path(value: &str) -> Result<(), PathError> {
     {
         return Err(PathError::Character);
     }
-    // Split at every '%', each part but the first begins with its digits.
-    let mut parts = value.split('%').skip(1);
-    if !parts.all(|part| encoded_byte(part).is_some()) {
+    if !is_encoded_well(value) {
         return Err(PathError::PercentEncoding);
     }
     let lower = value.to_ascii_lowercase();
     if lower.contains("%2f") || lower.contains("%2e") {
         return Err(PathError::EncodedDelimiter);
+    }
+    // As a request is judged: what no request can have, no rule can ask for or write.
+    if has_dot_segments(value) {
+        return Err(PathError::DotSegment);
     }
     Ok(())
 }
@@ -287,6 +309,9 @@ mod tests {
             ("chat", PathError::NotAbsolute),
             ("/a//b", PathError::EmptyElement),
             ("/a/../b", PathError::DotSegment),
+            ("/a/..;x/b", PathError::DotSegment),
+            ("/a/..%5Cb", PathError::DotSegment),
+            ("/a%00", PathError::PercentEncoding),
             ("/a?b", PathError::Character),
             ("/a b", PathError::Character),
             ("/ü", PathError::Character),
