@@ -93,7 +93,9 @@ async fn assert_all_arrives(scene: &Scene, backend: &mut Backend, pauses: &[(usi
         .expect("an open tunnel");
     drop(server);
     client.finish().await.expect("an end");
-    assert_eq!(scene.relays_ended(Some("closed")).await, 1);
+    // A limit in the midst would have put its 1001 in the place of the rest. At the end the backend is silent in earnest, for as long as
+    // a client on a busy machine takes to read what the kernel holds.
+    assert_eq!(scene.relays_ended(None).await, 1);
 }
 
 #[tokio::test]
