@@ -5,15 +5,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::TlsStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::send_limit::SendLimit;
+use crate::tls::TlsSocket;
 
 /// Plain or TLS, as server or as client.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(SendLimit),
-    Tls(Box<TlsStream<SendLimit>>),
+    /// TLS with a client of ours.
+    Accepted(Box<TlsSocket<SendLimit>>),
+    /// TLS with a backend.
+    Connected(Box<TlsStream<SendLimit>>),
 }
 
 impl Stream {
@@ -21,7 +25,8 @@ impl Stream {
     pub(crate) fn socket(&mut self) -> &mut SendLimit {
         match self {
             Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_mut().0,
+            Self::Accepted(stream) => stream.stream(),
+            Self::Connected(stream) => stream.get_mut().0,
         }
     }
 }
@@ -34,7 +39,8 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Accepted(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Connected(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -47,7 +53,8 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Accepted(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Connected(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -58,28 +65,32 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Self::Accepted(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Self::Connected(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Accepted(stream) => stream.is_write_vectored(),
+            Self::Connected(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Accepted(stream) => Pin::new(stream).poll_flush(context),
+            Self::Connected(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Accepted(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Connected(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

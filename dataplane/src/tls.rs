@@ -5,18 +5,22 @@
 //! (RFC 6066 §3); a hostname without a usable certificate gets it too, so that nothing tells the two apart. A new certificate
 //! is used from the next handshake on.
 
+mod hello;
+mod socket;
+
 use std::io;
 use std::sync::Arc;
 
 use route_table::{Certificate, HostTls, Hostname, RouteTable};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::io::AsyncWriteExt as _;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use self::hello::Hello;
+pub(crate) use self::socket::TlsSocket;
 use crate::send_limit::SendLimit;
 use crate::stream::Stream;
 
@@ -75,27 +79,25 @@ impl Tls {
     /// Performs the handshake. The caller sets the deadline; a client that has said nothing when `stopping` comes is let go.
     pub(crate) async fn accept(
         &self,
-        stream: SendLimit,
+        mut stream: SendLimit,
         table: &RouteTable,
         stopping: &CancellationToken,
     ) -> Result<(ServerStream, Hostname), TlsError> {
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
-        let start = tokio::select! {
-            start = hello => start.map_err(TlsError::Handshake)?,
+        let Hello { message, received } = tokio::select! {
+            hello = hello::read(&mut stream) => hello.map_err(TlsError::Handshake)?,
             () = stopping.cancelled() => return Err(TlsError::Stopping),
         };
-        match choose(&start.client_hello(), table) {
+        match choose(&message.client_hello(), table) {
             Ok((name, certificate)) => {
+                drop(message);
                 let mut config = self.base.clone();
                 config.cert_resolver = Arc::new(Chosen(certificate.certified().clone()));
-                let stream = start
-                    .into_stream(Arc::new(config))
+                let stream = TlsSocket::accept(stream, Arc::new(config), received)
                     .await
                     .map_err(TlsError::Handshake)?;
-                Ok((Stream::Tls(Box::new(stream.into())), name))
+                Ok((Stream::Accepted(Box::new(stream)), name))
             }
             Err(refusal) => {
-                let mut stream = start.io;
                 // The client may be gone already; there is nobody else to tell.
                 let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
                 let _ = stream.shutdown().await;

@@ -99,9 +99,9 @@ impl Half {
         self.source_ended && self.write_done()
     }
 
-    /// Whether the sink is behind, so that the source is not read.
+    /// Whether the sink is behind, so that the source is not read: bytes wait here, or sealed in a sink that is TLS.
     pub(super) fn is_held_back(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || self.sink == Sink::Unflushed
     }
 
     pub(super) fn broken(&self) -> bool {
@@ -212,7 +212,7 @@ impl Half {
     ) -> Result<usize, Fault> {
         let mut read = 0;
         let mut reads = 0;
-        while self.poll_waiting(context, sink)?.is_ready() && !self.source_ended {
+        while self.poll_delivered(context, sink)?.is_ready() && !self.source_ended {
             if reads == READS_A_POLL {
                 context.waker().wake_by_ref();
                 break;
@@ -229,8 +229,8 @@ impl Half {
         Ok(read)
     }
 
-    /// Writes what waits; ready when nothing waits any more.
-    fn poll_waiting(
+    /// Writes what waits; ready when nothing waits any more, here or in the sink.
+    fn poll_delivered(
         &mut self,
         context: &mut Context<'_>,
         sink: &mut (impl AsyncWrite + Unpin),
@@ -248,6 +248,13 @@ impl Half {
         }
         if self.waiting.capacity() > 0 {
             self.waiting = BytesMut::new();
+        }
+        if self.sink == Sink::Unflushed {
+            match Pin::new(sink).poll_flush(context) {
+                Poll::Ready(Ok(())) => self.sink = Sink::Flushed,
+                Poll::Ready(Err(error)) => self.on_write_error(&error)?,
+                Poll::Pending => return Ok(Poll::Pending),
+            }
         }
         Ok(Poll::Ready(()))
     }
@@ -305,21 +312,14 @@ impl Half {
         }
     }
 
-    /// Flushes, and ends the sink when its time has come.
+    /// Ends the sink when its time has come.
     fn poll_end(
         &mut self,
         context: &mut Context<'_>,
         sink: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), Fault> {
-        if self.write_done() || !self.waiting.is_empty() {
+        if self.write_done() || self.is_held_back() {
             return Ok(());
-        }
-        if self.sink == Sink::Unflushed {
-            match Pin::new(&mut *sink).poll_flush(context) {
-                Poll::Ready(Ok(())) => self.sink = Sink::Flushed,
-                Poll::Ready(Err(error)) => self.on_write_error(&error)?,
-                Poll::Pending => return Ok(()),
-            }
         }
         if (self.source_ended || self.finishing) && !self.broken() {
             match Pin::new(sink).poll_shutdown(context) {

@@ -93,7 +93,7 @@ impl BackendTls {
             .map_err(|error| TlsFailure::Handshake(io::Error::other(error)))?;
         let connected = TlsConnector::from(config).connect(name, stream).await;
         let stream = connected.map_err(TlsFailure::Handshake)?;
-        Ok(Stream::Tls(Box::new(stream.into())))
+        Ok(Stream::Connected(Box::new(stream)))
     }
 
     fn config(&self, authorities: &Authorities) -> Result<Arc<ClientConfig>, TlsFailure> {

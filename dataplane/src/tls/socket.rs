@@ -1,0 +1,403 @@
+//! TLS over TCP with buffers that belong to the thread and not to the connection.
+//!
+//! In: an accepted stream, the `ServerConfig` of its hostname and the bytes that were read already. Out: a stream of plain bytes. rustls works on
+//! buffers of ours (its unbuffered API): what is read and written passes through two buffers that all connections of a thread share,
+//! borrowed only inside one poll, and a connection keeps bytes of its own only while they wait: a record that has not come whole, plain bytes
+//! that the reader had no room for, records that the socket has not taken. A read decrypts all records that it brings, a write encrypts all
+//! that it is given and goes out at once. What the handshake and key updates have to say always goes before application data.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustls::ServerConfig;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus,
+    WriteTraffic,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes of records that are read at once: four of full size.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes of records that are looked at together: one read, and before it what waits for its end. That is less than one record (RFC 8446 §5.2),
+/// or all records of one handshake message, of which rustls takes none above 64 KiB.
+const RECEIVED_BYTES: usize = 2 * READ_BYTES;
+
+/// Plain bytes that are encrypted at once: as many as a relay reads at once.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// What encryption adds to [`WRITE_BYTES`]: head, nonce, padding and tag of five records, and a key update before them.
+const OVERHEAD_BYTES: usize = 1024;
+
+thread_local! {
+    /// Records as they came.
+    static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_BYTES]);
+    /// Records as they go out.
+    static SENDING: RefCell<Vec<u8>> = RefCell::new(vec![0; WRITE_BYTES + OVERHEAD_BYTES]);
+}
+
+/// The server's end of a TLS connection over `S`.
+pub(crate) struct TlsSocket<S> {
+    stream: S,
+    session: Session,
+}
+
+/// All but the stream.
+struct Session {
+    connection: UnbufferedServerConnection,
+    /// Records that came and are not whole.
+    received: Vec<u8>,
+    /// Plain bytes that nobody has read.
+    plain: Waiting,
+    /// Records that the stream has not taken.
+    sealed: Waiting,
+    /// Whether the client has sent `close_notify`.
+    ended: bool,
+    /// Whether we have.
+    closed: bool,
+    /// Why nothing more can be read, once something was read that is not TLS.
+    failed: Option<rustls::Error>,
+}
+
+/// Bytes that wait, and take no memory when there are none.
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn take(&mut self, count: usize) {
+        self.taken += count;
+        if self.taken == self.bytes.len() {
+            *self = Self::default();
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsSocket<S> {
+    /// Performs the handshake; `received` is what the client has sent so far. The caller sets the deadline. On an error the client was told,
+    /// as far as it took it.
+    pub(crate) async fn accept(
+        stream: S,
+        config: Arc<ServerConfig>,
+        received: Vec<u8>,
+    ) -> io::Result<Self> {
+        let session = Session {
+            connection: UnbufferedServerConnection::new(config).map_err(invalid)?,
+            received,
+            plain: Waiting::default(),
+            sealed: Waiting::default(),
+            ended: false,
+            closed: false,
+            failed: None,
+        };
+        let mut socket = Self { stream, session };
+        socket.session.look_again();
+        poll_fn(|context| socket.poll_handshake(context)).await?;
+        Ok(socket)
+    }
+
+    /// The stream below.
+    pub(crate) fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let sent = self.poll_send(context)?;
+            // What is left of our last flight, a ticket, waits for no reader: it goes before anything else.
+            if !self.session.connection.is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(error) = &self.session.failed {
+                let error = invalid(error.clone());
+                ready!(sent);
+                return Poll::Ready(Err(error));
+            }
+            if self.session.ended {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            // Also while our flight is on its way: a client may have to send before it reads on.
+            ready!(self.poll_receive(context, None))?;
+        }
+    }
+
+    /// Reads once, and decrypts into `target` what is whole.
+    fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        target: Option<&mut ReadBuf<'_>>,
+    ) -> Poll<io::Result<()>> {
+        let Self { stream, session } = self;
+        RECEIVED.with_borrow_mut(|records| {
+            let kept = session.received.len();
+            let end = records.len().min(kept + READ_BYTES);
+            let Some(room) = records.get_mut(kept..end).filter(|room| !room.is_empty()) else {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            };
+            let mut buffer = ReadBuf::new(room);
+            ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
+            let read = buffer.filled().len();
+            if read == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            let records = &mut records[..kept + read];
+            records[..kept].copy_from_slice(&session.received);
+            let used = session.process(records, target);
+            let rest = &records[used..];
+            if rest.is_empty() {
+                session.received = Vec::new();
+            } else {
+                session.received.clear();
+                session.received.extend_from_slice(rest);
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Writes what waits; ready when nothing waits any more.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, session } = self;
+        while !session.sealed.is_empty() {
+            let sent = ready!(Pin::new(&mut *stream).poll_write(context, session.sealed.rest()))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            session.sealed.take(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Session {
+    /// Looks at all that came; returns how much of it is done with. Plain bytes go to `target` as far as it has room.
+    fn process(&mut self, records: &mut [u8], mut target: Option<&mut ReadBuf<'_>>) -> usize {
+        let Self {
+            connection,
+            plain,
+            sealed,
+            ended,
+            failed,
+            ..
+        } = self;
+        let mut used = 0;
+        loop {
+            let UnbufferedStatus { discard, state } =
+                connection.process_tls_records(&mut records[used..]);
+            used += discard;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        match record {
+                            Ok(record) => {
+                                used += record.discard;
+                                deliver(record.payload, target.as_deref_mut(), plain);
+                            }
+                            Err(error) => {
+                                *failed = Some(error);
+                                return used;
+                            }
+                        }
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(record)) => encode(record, sealed),
+                // Ours to send now: nothing is sent before what stands in `sealed`.
+                Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
+                Ok(ConnectionState::PeerClosed) => *ended = true,
+                Ok(
+                    ConnectionState::BlockedHandshake
+                    | ConnectionState::WriteTraffic(_)
+                    | ConnectionState::Closed,
+                ) => return used,
+                // Early data is never accepted, and rustls knows no other state yet.
+                Ok(_) => {
+                    *failed = Some(rustls::Error::General(
+                        "a state of TLS that is not known".into(),
+                    ));
+                    return used;
+                }
+                Err(error) => {
+                    *failed = Some(error);
+                    // The alert that tells the client.
+                    while let Ok(ConnectionState::EncodeTlsData(record)) =
+                        connection.process_tls_records(&mut []).state
+                    {
+                        encode(record, sealed);
+                    }
+                    return used;
+                }
+            }
+        }
+    }
+
+    /// Looks at what was received before; the first bytes of a connection come from who read its `ClientHello`.
+    fn look_again(&mut self) {
+        let mut records = std::mem::take(&mut self.received);
+        let used = self.process(&mut records, None);
+        records.drain(..used);
+        if !records.is_empty() {
+            self.received = records;
+        }
+    }
+
+    /// Seals `plain` into `records`; returns how long they are.
+    fn seal(&mut self, plain: &[u8], records: &mut [u8]) -> io::Result<usize> {
+        self.in_traffic(|traffic| traffic.encrypt(plain, records).map_err(io::Error::other))
+    }
+
+    /// Says that nothing more will come, once.
+    fn close(&mut self) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let mut alert = [0; OVERHEAD_BYTES];
+        // A connection that never got so far, or that failed, has nothing to end.
+        if let Ok(length) = self.in_traffic(|traffic| {
+            traffic
+                .queue_close_notify(&mut alert)
+                .map_err(io::Error::other)
+        }) {
+            self.sealed.put(&alert[..length]);
+        }
+    }
+
+    fn in_traffic<T>(
+        &mut self,
+        act: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.look_again();
+        match self
+            .connection
+            .process_tls_records(&mut self.received)
+            .state
+        {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => act(&mut traffic),
+            Ok(_) => Err(io::ErrorKind::NotConnected.into()),
+            Err(error) => Err(invalid(error)),
+        }
+    }
+}
+
+fn deliver(payload: &[u8], target: Option<&mut ReadBuf<'_>>, plain: &mut Waiting) {
+    let room = target.filter(|_| plain.is_empty());
+    let taken = room.map_or(0, |buffer| {
+        let taken = payload.len().min(buffer.remaining());
+        buffer.put_slice(&payload[..taken]);
+        taken
+    });
+    plain.put(&payload[taken..]);
+}
+
+/// Puts a record of the handshake behind those that wait.
+fn encode(mut record: EncodeTlsData<'_, ServerConnectionData>, sealed: &mut Waiting) {
+    let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) =
+        record.encode(&mut [])
+    else {
+        return;
+    };
+    let start = sealed.bytes.len();
+    sealed.bytes.resize(start + required_size, 0);
+    // It has just said how long it is.
+    let length = record.encode(&mut sealed.bytes[start..]).unwrap_or(0);
+    sealed.bytes.truncate(start + length);
+}
+
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsSocket<S> {
+    /// A stream that ends without `close_notify` is `UnexpectedEof`.
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        loop {
+            let plain = &mut this.session.plain;
+            if !plain.is_empty() {
+                let count = plain.rest().len().min(buffer.remaining());
+                buffer.put_slice(&plain.rest()[..count]);
+                plain.take(count);
+            }
+            // What is left to say goes out although nobody writes; an error of that shows again where somebody does.
+            let _ = this.poll_send(context);
+            if buffer.filled().len() > before || buffer.remaining() == 0 || this.session.ended {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(error) = &this.session.failed {
+                return Poll::Ready(Err(invalid(error.clone())));
+            }
+            ready!(this.poll_receive(context, Some(buffer)))?;
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsSocket<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_send(context))?;
+        let taken = &bytes[..bytes.len().min(WRITE_BYTES)];
+        SENDING.with_borrow_mut(|records| {
+            let length = this.session.seal(taken, records)?;
+            let mut rest = &records[..length];
+            // A record of the handshake may have come before these.
+            if this.session.sealed.is_empty()
+                && let Poll::Ready(sent) = Pin::new(&mut this.stream).poll_write(context, rest)
+            {
+                rest = &rest[sent?..];
+            }
+            this.session.sealed.put(rest);
+            Poll::Ready(Ok(taken.len()))
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_send(context))?;
+        Pin::new(&mut this.stream).poll_flush(context)
+    }
+
+    /// Ends our direction with `close_notify` and, below it, the end of the stream.
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.session.close();
+        ready!(this.poll_send(context))?;
+        Pin::new(&mut this.stream).poll_shutdown(context)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for TlsSocket<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What is in the session is the client's alone.
+        f.debug_tuple("TlsSocket").field(&self.stream).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;
