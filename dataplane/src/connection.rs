@@ -15,10 +15,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use route_table::Hostname;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument as _;
 
+use crate::capacity::Seat;
 use crate::client::Client;
 use crate::fields::Scheme;
 use crate::forward::Body;
@@ -47,7 +47,7 @@ pub(crate) struct Connection {
     /// Set with the first complete head, which ends the deadline that began at accept.
     head_seen: AtomicBool,
     /// Held until the connection, and any relay that grew out of it, has ended.
-    pub(crate) permit: Arc<OwnedSemaphorePermit>,
+    pub(crate) seat: Arc<Seat>,
 }
 
 /// Serves one accepted connection to its end; a relay goes on in a task of its own.
@@ -56,7 +56,7 @@ pub(crate) async fn serve(
     side: Side,
     mut tcp: TcpStream,
     peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    seat: Seat,
 ) {
     let limits = &shared.config.limits;
     let deadline = Instant::now() + limits.head;
@@ -89,7 +89,7 @@ pub(crate) async fn serve(
         send,
         body: Arc::default(),
         head_seen,
-        permit: Arc::new(permit),
+        seat: Arc::new(seat),
     });
     serve_http(&connection, stream, deadline).await;
 }

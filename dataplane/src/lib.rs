@@ -8,6 +8,7 @@
 mod admin;
 pub mod args;
 mod balance;
+mod capacity;
 mod client;
 mod config;
 mod connection;
@@ -34,6 +35,7 @@ mod relay;
 mod request;
 mod request_id;
 mod run;
+mod seldom;
 mod send_limit;
 mod signals;
 mod status;

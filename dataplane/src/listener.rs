@@ -1,7 +1,7 @@
 //! Listening and accepting.
 //!
-//! A permit is taken before each accept, so that a connection over the limit waits in the kernel's queue instead of costing
-//! memory here. When the system refuses an accept (no files left), accepting pauses; the log says so at most once a minute.
+//! Nothing is accepted while as many clients are connected as may be (`capacity`): who comes then waits in the kernel's queue instead of
+//! costing memory here. When the system refuses an accept (no files left), accepting pauses; the log says so at most once a minute.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::connection;
 use crate::run::Shared;
@@ -19,7 +18,7 @@ use crate::run::Shared;
 /// Length of the kernel's queue of connections that are not accepted yet; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 /// At most one line about refused accepts in this time.
-const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
+pub(crate) const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
 
 /// Which of the two listeners a connection came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,34 +94,31 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts until accepting stops.
-pub(crate) async fn accept(
-    shared: Arc<Shared>,
-    listener: TcpListener,
-    side: Side,
-    permits: Arc<Semaphore>,
-) {
-    let mut complained: Option<Instant> = None;
+pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, side: Side) {
     loop {
         let accepting = async {
-            let permit = permits.clone().acquire_owned().await;
-            (permit, listener.accept().await)
+            shared.capacity.room().await;
+            tokio::select! {
+                accepted = listener.accept() => Some(accepted),
+                // The other listener took the last place.
+                () = shared.capacity.full() => None,
+            }
         };
         let accepted = tokio::select! {
             () = shared.stopping.cancelled() => return,
             accepted = accepting => accepted,
         };
         match accepted {
-            (Ok(permit), Ok((tcp, peer))) => {
+            None => {}
+            Some(Ok((tcp, peer))) => {
+                let seat = shared.capacity.take();
                 shared
                     .tasks
-                    .spawn(connection::serve(shared.clone(), side, tcp, peer, permit));
+                    .spawn(connection::serve(shared.clone(), side, tcp, peer, seat));
             }
-            // The semaphore is never closed; if it were, nothing could be accepted any more.
-            (Err(_), _) => return,
-            (_, Err(error)) => {
+            Some(Err(error)) => {
                 shared.metrics.accept_error();
-                if complained.is_none_or(|at| at.elapsed() > COMPLAIN_EVERY) {
-                    complained = Some(Instant::now());
+                if shared.refused_accepts.may_tell() {
                     tracing::warn!(%error, "the system refused a connection; accepting pauses");
                 }
                 sleep(shared.config.limits.accept_pause).await;

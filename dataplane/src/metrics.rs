@@ -17,6 +17,7 @@ type Labelled = Family<[(&'static str, &'static str); 1], Counter>;
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
+    connections: Connections,
     open_sockets: Gauge,
     handshakes: Labelled,
     ordinary: OrdinaryHttp,
@@ -38,6 +39,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("ws_ingress"),
+            connections: Connections::default(),
             open_sockets: Gauge::default(),
             handshakes: Labelled::default(),
             ordinary: OrdinaryHttp::default(),
@@ -56,6 +58,7 @@ impl Metrics {
         };
         let Self {
             registry,
+            connections,
             open_sockets,
             handshakes,
             ordinary,
@@ -72,6 +75,7 @@ impl Metrics {
             push_state_age: _,
             push_rejected: _,
         } = &mut metrics;
+        connections.register(registry);
         registry.register(
             "open_sockets",
             "WebSockets that are open now",
@@ -149,6 +153,19 @@ impl Metrics {
             "Resources that are not served as the controller sent them",
             self.push_rejected.clone(),
         );
+    }
+
+    pub(crate) fn set_open_connections(&self, open: usize) {
+        self.connections.open.set(number(open));
+    }
+
+    pub(crate) fn set_connection_limit(&self, limit: usize) {
+        self.connections.limit.set(number(limit));
+    }
+
+    /// Accepting stopped because the limit of connections was reached.
+    pub(crate) fn accept_stopped(&self) {
+        self.connections.accept_stops.inc();
     }
 
     pub(crate) fn set_open_sockets(&self, open: usize) {
@@ -239,6 +256,39 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// A count as a gauge has it.
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Connections of clients, whatever they are for.
+#[derive(Debug, Default)]
+struct Connections {
+    open: Gauge,
+    limit: Gauge,
+    accept_stops: Counter,
+}
+
+impl Connections {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "open_connections",
+            "Connections of clients that are open now",
+            self.open.clone(),
+        );
+        registry.register(
+            "connection_limit",
+            "Connections of clients at which accepting stops; from 95 % of it on new ones are answered 503, both until 90 % are left",
+            self.limit.clone(),
+        );
+        registry.register(
+            "accept_stops",
+            "Times that accepting stopped because the limit of connections was reached",
+            self.accept_stops.clone(),
+        );
     }
 }
 

@@ -3,6 +3,8 @@
 //! What a client causes is a counter and at most a debug line. The body says in one sentence what was wrong and how to mend it;
 //! it names no backend and repeats nothing that the client sent.
 
+use std::ops::RangeInclusive;
+
 use http::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
 };
@@ -12,13 +14,15 @@ use crate::forward::{Body, full};
 
 const SEC_WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 
-/// Seconds until a client should try again when no endpoint is ready, or this pod is of another version than its controller: a pod
-/// that restarts takes about that long.
-const RETRY_AFTER_SECONDS: &str = "5";
+/// Seconds until a client should try again: a pod that starts, or is made ready because another is full, takes about five. Who was turned
+/// away together comes back spread over ten more, so that the crowd that was too much is not one again.
+const RETRY_AFTER_SECONDS: RangeInclusive<u16> = 5..=15;
 
 /// One refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reject {
+    /// The connection came when there was room for few more (`capacity`).
+    Crowded,
     /// Not exactly one Host, or not one that names a host (RFC 9112 §3.2).
     Host,
     /// The request target is not origin-form, or absolute-form for the same host, or holds a '%' that encodes nothing, or a zero byte; or the method is CONNECT.
@@ -110,7 +114,7 @@ impl Reject {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Version | Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
-            Self::Unsupported | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Crowded | Self::Unsupported | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable | Self::BackendTls | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::AnswerTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -119,6 +123,7 @@ impl Reject {
     /// The `outcome` label of the metrics.
     pub(crate) fn label(self) -> &'static str {
         match self {
+            Self::Crowded => "crowded",
             Self::Host => "bad_host",
             Self::Target => "bad_target",
             Self::DotSegments => "dot_segments",
@@ -157,6 +162,7 @@ impl Reject {
 
     fn sentence(self) -> &'static str {
         match self {
+            Self::Crowded => "This proxy has about as many connections as it can hold; try again.",
             Self::Host => "The request needs exactly one Host field that names a host.",
             Self::Target => {
                 "The request target must be a path that begins with '/', or an absolute URL whose host is that of the Host field; '%' stands before two hexadecimal digits, not before 00."
@@ -240,8 +246,9 @@ impl Reject {
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
             }
-            Self::Unsupported | Self::NoEndpoint => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            Self::Crowded | Self::Unsupported | Self::NoEndpoint => {
+                let seconds = fastrand::u16(RETRY_AFTER_SECONDS);
+                headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             }
             Self::Host
             | Self::Target

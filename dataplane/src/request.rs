@@ -60,7 +60,9 @@ impl Connection {
             outcome: "client_left",
         };
         let limits = &self.shared.config.limits;
-        let served = if target_bytes(&request) > limits.target_bytes {
+        let served = if self.seat.is_turned_away() {
+            Err(Reject::Crowded)
+        } else if target_bytes(&request) > limits.target_bytes {
             Err(Reject::TargetTooLong)
         } else if head_bytes(&request) > limits.head_bytes {
             Err(Reject::HeadTooLarge)

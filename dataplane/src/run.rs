@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use route_table::RouteTable;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::balance::Loads;
+use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::drain::{Drained, Relays};
 use crate::forward;
@@ -23,6 +24,7 @@ use crate::names::Names;
 use crate::pool::Pool;
 use crate::receive::Link;
 use crate::request_id::RequestIds;
+use crate::seldom::Seldom;
 use crate::status::Status;
 use crate::tls::Tls;
 use crate::upstream::{AuthoritiesError, BackendTls};
@@ -61,6 +63,9 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     table: watch::Receiver<Arc<RouteTable>>,
     pub(crate) tls: Tls,
+    pub(crate) capacity: Arc<Capacity>,
+    /// Of the line about them in the log.
+    pub(crate) refused_accepts: Seldom,
     pub(crate) loads: Loads,
     pub(crate) names: Arc<Names>,
     pub(crate) backend_tls: BackendTls,
@@ -141,10 +146,12 @@ impl Dataplane {
             link,
         } = self;
         let metrics = Arc::new(Metrics::new());
-        let state = Arc::new(Status::new(metrics.clone(), link));
-        let permits = Arc::new(Semaphore::new(config.limits.connections));
+        let capacity = Capacity::new(config.limits.connections, metrics.clone());
+        let state = Arc::new(Status::new(metrics.clone(), capacity.clone(), link));
         let shared = Arc::new(Shared {
             tls: Tls::new().map_err(RunError::Tls)?,
+            capacity,
+            refused_accepts: Seldom::new(listener::COMPLAIN_EVERY),
             loads: Loads::default(),
             names: Arc::new(Names::new(
                 config.resolver,
@@ -174,12 +181,7 @@ impl Dataplane {
         background.spawn(shared.names.clone().follow(table.clone()));
         let accepting = [(https, Side::Tls), (http, Side::Plain)];
         for (bound, side) in accepting {
-            background.spawn(listener::accept(
-                shared.clone(),
-                bound.listener,
-                side,
-                permits.clone(),
-            ));
+            background.spawn(listener::accept(shared.clone(), bound.listener, side));
         }
         tokio::select! {
             // A sender that is gone can ask for nothing more: the process is ending.

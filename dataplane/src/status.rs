@@ -1,7 +1,7 @@
 //! The status listener, for the kubelet and Prometheus: `/healthz`, `/readyz` with its reasons, `/metrics`.
 //!
-//! Healthy means that the process answers. Ready means that it has a route table and does not drain; the body of a 503 says what
-//! is missing. Nothing here shows a key, and nothing here can be changed.
+//! Healthy means that the process answers. Ready means that it has a route table, does not drain, and accepts connections; the body of a
+//! 503 says what is missing. Nothing here shows a key, and nothing here can be changed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::capacity::Capacity;
 use crate::forward::Body;
 use crate::local_http::text;
 use crate::metrics::Metrics;
@@ -23,6 +24,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Debug)]
 pub(crate) struct Status {
     metrics: Arc<Metrics>,
+    capacity: Arc<Capacity>,
     /// How the connection to the controllers stands; absent in standalone.
     link: Option<watch::Receiver<Link>>,
     guards: Mutex<Guards>,
@@ -35,9 +37,14 @@ struct Guards {
 }
 
 impl Status {
-    pub(crate) fn new(metrics: Arc<Metrics>, link: Option<watch::Receiver<Link>>) -> Self {
+    pub(crate) fn new(
+        metrics: Arc<Metrics>,
+        capacity: Arc<Capacity>,
+        link: Option<watch::Receiver<Link>>,
+    ) -> Self {
         Self {
             metrics,
+            capacity,
             link,
             guards: Mutex::default(),
         }
@@ -83,6 +90,9 @@ impl Status {
         }
         if guards.draining {
             reasons.push("draining");
+        }
+        if self.capacity.is_full() {
+            reasons.push("the limit of connections is reached");
         }
         reasons
     }

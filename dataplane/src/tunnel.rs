@@ -15,7 +15,7 @@ use crate::run::Shared;
 use crate::tls::ServerStream;
 use crate::upstream::Upgraded;
 
-/// Starts the relay in a task of its own; the connection's permit and the endpoint's place are held until it has ended.
+/// Starts the relay in a task of its own; the connection's seat and the endpoint's place are held until it has ended.
 pub(crate) fn start(
     connection: &Connection,
     upgrading: OnUpgrade,
@@ -24,7 +24,7 @@ pub(crate) fn start(
     timeouts: Timeouts,
     key: RouteKey,
 ) {
-    let (shared, permit) = (connection.shared.clone(), connection.permit.clone());
+    let (shared, seat) = (connection.shared.clone(), connection.seat.clone());
     let relaying = async move {
         let Some((downstream, early)) = take_stream(upgrading, &shared).await else {
             return;
@@ -49,7 +49,7 @@ pub(crate) fn start(
         tracing::debug!(cause = ended.label(), "relay ended");
         shared.metrics.relay_ended(ended);
         registered.end(ended);
-        drop((permit, place));
+        drop((seat, place));
     };
     // The end of a relay is logged under the id of its handshake.
     connection.shared.tasks.spawn(relaying.in_current_span());
