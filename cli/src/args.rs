@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use crds::DurationString;
-use dataplane::args::{Externals, Listeners, Proxies};
+use dataplane::args::{Bounds, Externals, Listeners, Proxies};
 
 /// An ingress for WebSockets.
 #[derive(Debug, Parser)]
@@ -48,6 +48,9 @@ pub struct Standalone {
 
     #[command(flatten)]
     pub externals: Externals,
+
+    #[command(flatten)]
+    pub bounds: Bounds,
 
     /// Address of /healthz, /readyz and /metrics; port 0 lets the system choose.
     #[arg(
@@ -134,6 +137,7 @@ mod tests {
         assert_eq!(args.class, "ws-ingress");
         assert!(args.proxies.trusted_proxy_cidrs.is_empty());
         assert!(args.proxies.proxy_protocol_cidrs.is_empty());
+        assert_eq!(args.bounds.max_concurrent_tls_handshakes, None);
     }
 
     #[track_caller]
@@ -151,6 +155,10 @@ mod tests {
             &["--manifests", "a", "--https-address", "8443"],
             "--https-address",
         );
+        for number in ["0", "65536", "many"] {
+            let flag = "--max-concurrent-tls-handshakes";
+            check_refused(&["--manifests", "a", flag, number], flag);
+        }
         for flag in ["--trusted-proxy-cidr", "--proxy-protocol-cidr"] {
             check_refused(&["--manifests", "a", flag, "10.0.0.1/33"], flag);
             check_refused(&["--manifests", "a", flag, "example.com"], flag);

@@ -14,7 +14,7 @@ use controller::compile::{CompileConfig, compile};
 use controller::debounce::{self, Debounce};
 use controller::publish::{Outcome, Publisher};
 use controller::store::{ObjectRef, Store, UnlistedSecrets};
-use dataplane::{Config, Dataplane, Drained, Limits, Signals, Stop};
+use dataplane::{Config, Dataplane, Drained, Signals, Stop};
 use jiff::Timestamp;
 use route_table::{Loopback, RouteTable};
 use tokio::sync::{mpsc, watch};
@@ -36,6 +36,7 @@ pub async fn run(args: Standalone) -> anyhow::Result<()> {
         manifests,
         listeners,
         externals,
+        bounds,
         proxies,
         status_address,
         drain_delay,
@@ -61,7 +62,7 @@ pub async fn run(args: Standalone) -> anyhow::Result<()> {
         loopback: Loopback::Allow,
         resolver: externals.resolver,
         backend_ca_file: externals.backend_ca_file,
-        limits: Limits::default(),
+        limits: bounds.limits(),
     };
     let dataplane = Dataplane::bind(config, receiver)?;
     let addresses = dataplane.addresses();

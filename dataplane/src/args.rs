@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use ipnet::IpNet;
 
+use crate::config::Limits;
 use crate::receive::ControllerAddress;
 
 /// Terminates wss and relays WebSockets to backends, by the table that the controller pushes.
@@ -43,6 +44,9 @@ pub struct Args {
 
     #[command(flatten)]
     pub externals: Externals,
+
+    #[command(flatten)]
+    pub bounds: Bounds,
 
     /// Address of /healthz, /readyz and /metrics, for the kubelet and Prometheus; port 0 lets the system choose.
     #[arg(
@@ -148,4 +152,31 @@ pub struct Proxies {
         value_delimiter = ','
     )]
     pub proxy_protocol_cidrs: Vec<IpNet>,
+}
+
+/// Limits that depend on the machine and on what stands around it: the same in a cluster and in standalone.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Bounds {
+    /// TLS handshakes that are computed at once. More wait for their turn, and are closed where that takes longer than 3 s. Default: half of
+    /// the cores, so that open sockets have the other half.
+    #[arg(
+        long,
+        env = "WS_INGRESS_MAX_CONCURRENT_TLS_HANDSHAKES",
+        value_name = "NUMBER"
+    )]
+    pub max_concurrent_tls_handshakes: Option<NonZeroU16>,
+}
+
+impl Bounds {
+    /// The limits with these instead of their defaults.
+    pub fn limits(&self) -> Limits {
+        let Self {
+            max_concurrent_tls_handshakes,
+        } = self;
+        let mut limits = Limits::default();
+        if let Some(handshakes) = max_concurrent_tls_handshakes {
+            limits.tls_handshakes = handshakes.get().into();
+        }
+        limits
+    }
 }

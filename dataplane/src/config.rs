@@ -43,6 +43,12 @@ pub struct Config {
 pub struct Limits {
     /// Client connections at once, over both listeners.
     pub connections: usize,
+    /// TLS handshakes that are computed at once; the operator's `--max-concurrent-tls-handshakes`.
+    pub tls_handshakes: usize,
+    /// TLS handshakes that wait for that.
+    pub tls_handshake_queue: usize,
+    /// How long one may wait for it.
+    pub tls_handshake_wait: Duration,
     /// From accept to the end of the first request head, TLS handshake included. No stage resets it.
     pub head: Duration,
     /// How long a kept-alive connection may wait for the head of its next request.
@@ -83,6 +89,11 @@ impl Default for Limits {
         let open_files = open_file_limit();
         Self {
             connections: connections_for(open_files),
+            tls_handshakes: half_of_the_cores(),
+            // What one slot computes in the time to wait, with keys of RSA-2048; each waits with its ClientHello of 2 KiB.
+            tls_handshake_queue: 4096,
+            // Clients give up after 5 to 10 s, and need the rest of that for the round trips of the handshake.
+            tls_handshake_wait: Duration::from_secs(3),
             // A browser on a bad line needs two round trips for TLS and one for the head; nobody needs ten seconds.
             head: Duration::from_secs(10),
             // nginx's keepalive_timeout is 75 s and browsers give up idle connections later than this.
@@ -136,6 +147,12 @@ fn connections_for(open_files: u64) -> usize {
     usize::try_from(connections)
         .unwrap_or(usize::MAX)
         .clamp(16, 1_000_000)
+}
+
+/// The other half is for those who are connected, whoever comes. One core computes thousands of handshakes a second with ECDSA keys, and about
+/// a thousand with RSA-2048, so that half of the cores still takes a crowd back within seconds.
+fn half_of_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 fn open_file_limit() -> u64 {

@@ -134,7 +134,9 @@ async fn handshake_tls(
     let table = shared.table();
     let (outcome, accepted) = match timeout_at(
         deadline,
-        shared.tls.accept(stream, &table, &shared.stopping),
+        shared
+            .tls
+            .accept(stream, &table, &shared.tls_slots, &shared.stopping),
     )
     .await
     {

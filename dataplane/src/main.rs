@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Parser as _;
 use dataplane::args::Args;
 use dataplane::receive::{self, Receive};
-use dataplane::{Admin, Config, Dataplane, Drained, Limits, Signals, Stop};
+use dataplane::{Admin, Config, Dataplane, Drained, Signals, Stop};
 use route_table::{Loopback, RouteTable};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -60,7 +60,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         loopback: Loopback::Refuse,
         resolver: args.externals.resolver,
         backend_ca_file: args.externals.backend_ca_file,
-        limits: Limits::default(),
+        limits: args.bounds.limits(),
     };
     let dataplane = Dataplane::bind(config, table.clone())?.show_link(linked);
     let admin = Admin::bind(args.admin_address)?;

@@ -21,7 +21,7 @@ pub(crate) struct Metrics {
     open_sockets: Gauge,
     handshakes: Labelled,
     ordinary: OrdinaryHttp,
-    tls_handshakes: Labelled,
+    tls_handshakes: TlsHandshakes,
     proxy_headers: Labelled,
     relays_ended: Labelled,
     drained_sockets: Labelled,
@@ -43,7 +43,7 @@ impl Metrics {
             open_sockets: Gauge::default(),
             handshakes: Labelled::default(),
             ordinary: OrdinaryHttp::default(),
-            tls_handshakes: Labelled::default(),
+            tls_handshakes: TlsHandshakes::default(),
             proxy_headers: Labelled::default(),
             relays_ended: Labelled::default(),
             drained_sockets: Labelled::default(),
@@ -87,11 +87,7 @@ impl Metrics {
             handshakes.clone(),
         );
         ordinary.register(registry);
-        registry.register(
-            "tls_handshakes",
-            "TLS handshakes by outcome",
-            tls_handshakes.clone(),
-        );
+        tls_handshakes.register(registry);
         registry.register(
             "proxy_headers",
             "Connections that must begin with a PROXY header, by outcome",
@@ -202,8 +198,15 @@ impl Metrics {
 
     pub(crate) fn tls_handshake(&self, outcome: &'static str) {
         self.tls_handshakes
+            .ended
             .get_or_create(&[("outcome", outcome)])
             .inc();
+    }
+
+    /// A handshake waits until this is dropped.
+    pub(crate) fn tls_handshake_waits(&self) -> impl Drop + use<> {
+        self.tls_handshakes.waiting.inc();
+        Waiting(self.tls_handshakes.waiting.clone())
     }
 
     pub(crate) fn proxy_header(&self, outcome: &'static str) {
@@ -256,6 +259,37 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// TLS with clients, before any request.
+#[derive(Debug, Default)]
+struct TlsHandshakes {
+    ended: Labelled,
+    waiting: Gauge,
+}
+
+impl TlsHandshakes {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "tls_handshakes",
+            "TLS handshakes by outcome",
+            self.ended.clone(),
+        );
+        registry.register(
+            "tls_handshakes_waiting",
+            "TLS handshakes that wait until they are computed",
+            self.waiting.clone(),
+        );
+    }
+}
+
+/// One more in a gauge while it lives.
+struct Waiting(Gauge);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

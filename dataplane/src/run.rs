@@ -26,7 +26,7 @@ use crate::receive::Link;
 use crate::request_id::RequestIds;
 use crate::seldom::Seldom;
 use crate::status::Status;
-use crate::tls::Tls;
+use crate::tls::{Slots, Tls};
 use crate::upstream::{AuthoritiesError, BackendTls};
 
 /// What the process wants of the dataplane; it only ever goes forward.
@@ -63,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     table: watch::Receiver<Arc<RouteTable>>,
     pub(crate) tls: Tls,
+    pub(crate) tls_slots: Slots,
     pub(crate) capacity: Arc<Capacity>,
     /// Of the line about them in the log.
     pub(crate) refused_accepts: Seldom,
@@ -150,6 +151,7 @@ impl Dataplane {
         let state = Arc::new(Status::new(metrics.clone(), capacity.clone(), link));
         let shared = Arc::new(Shared {
             tls: Tls::new().map_err(RunError::Tls)?,
+            tls_slots: Slots::new(&config.limits, metrics.clone()),
             capacity,
             refused_accepts: Seldom::new(listener::COMPLAIN_EVERY),
             loads: Loads::default(),

@@ -6,6 +6,7 @@
 //! is used from the next handshake on.
 
 mod hello;
+mod slots;
 mod socket;
 
 use std::io;
@@ -20,6 +21,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 use self::hello::Hello;
+pub(crate) use self::slots::Slots;
+use self::slots::{Shed, handshake};
 pub(crate) use self::socket::TlsSocket;
 use crate::send_limit::SendLimit;
 use crate::stream::Stream;
@@ -39,6 +42,8 @@ pub(crate) enum TlsError {
     NoCertificate,
     #[error("the dataplane is stopping, and no ClientHello has come")]
     Stopping,
+    #[error("too many handshakes at once")]
+    Shed(Shed),
     #[error("the handshake failed")]
     Handshake(#[source] io::Error),
 }
@@ -50,6 +55,7 @@ impl TlsError {
             Self::UnrecognizedName => "unrecognized_name",
             Self::NoCertificate => "no_certificate",
             Self::Stopping => "stopping",
+            Self::Shed(shed) => shed.label(),
             Self::Handshake(_) => "failed",
         }
     }
@@ -81,6 +87,7 @@ impl Tls {
         &self,
         mut stream: SendLimit,
         table: &RouteTable,
+        slots: &Slots,
         stopping: &CancellationToken,
     ) -> Result<(ServerStream, Hostname), TlsError> {
         let Hello { message, received } = tokio::select! {
@@ -92,9 +99,7 @@ impl Tls {
                 drop(message);
                 let mut config = self.base.clone();
                 config.cert_resolver = Arc::new(Chosen(certificate.certified().clone()));
-                let stream = TlsSocket::accept(stream, Arc::new(config), received)
-                    .await
-                    .map_err(TlsError::Handshake)?;
+                let stream = handshake(stream, Arc::new(config), received, slots).await?;
                 Ok((Stream::Accepted(Box::new(stream)), name))
             }
             Err(refusal) => {

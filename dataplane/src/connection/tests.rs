@@ -2,18 +2,23 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use route_table::{
-    Backend, BackendKey, Endpoint, EndpointState, HostPattern, HostTls, NonUpgrade, OriginPolicy,
-    PathMatch, Resources, Route, RouteHostname, RouteKey, RouteTable, Rule, Timeouts,
-    WeightedBackend,
+    Backend, BackendKey, CertificateKey, CertificateResource, Endpoint, EndpointState, HostPattern,
+    HostTls, NonUpgrade, OnPlain, OriginPolicy, PathMatch, PrivateKey, Resources, Route,
+    RouteHostname, RouteKey, RouteTable, Rule, Timeouts, WeightedBackend,
 };
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::{Addresses, Config, Dataplane, Limits, Stop};
 
 const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: chat.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const HOST: &str = "chat.example.com";
 const ORDINARY: &str = "GET / HTTP/1.1\r\nHost: chat.example.com\r\n\r\n";
 
 /// One route for every path of its host on the plain listener, without any backend.
@@ -79,6 +84,47 @@ fn table_with(
     let (table, rejected) = RouteTable::build(&resources, &RouteTable::empty());
     assert_eq!(rejected, []);
     Arc::new(table)
+}
+
+/// The same host with TLS and without any rule that could serve it.
+fn tls_table() -> (Arc<RouteTable>, TlsConnector) {
+    let issued = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
+    let certificate = CertificateKey {
+        namespace: "default".into(),
+        secret: "chat-tls".into(),
+    };
+    let served = CertificateResource::Serve {
+        chain: vec![issued.cert.der().clone()],
+        key: PrivateKey::from_der(issued.signing_key.serialize_der()),
+    };
+    let route = Route {
+        created: None,
+        hostnames: vec![RouteHostname {
+            pattern: HostPattern::parse(HOST).unwrap(),
+            tls: HostTls::Terminate {
+                certificates: vec![certificate.clone()],
+                plain: OnPlain::Refuse,
+            },
+        }],
+        rules: Vec::new(),
+        closed: false,
+    };
+    let key = RouteKey {
+        namespace: "default".into(),
+        name: "chat".into(),
+    };
+    let resources = Resources {
+        routes: [(key, Arc::new(route))].into(),
+        certificates: [(certificate, Arc::new(served))].into(),
+        ..Resources::default()
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add(issued.cert.der().clone()).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let client = client.with_safe_default_protocol_versions().unwrap();
+    let client = client.with_root_certificates(roots).with_no_client_auth();
+    let table = RouteTable::build(&resources, &RouteTable::empty()).0;
+    (Arc::new(table), TlsConnector::from(Arc::new(client)))
 }
 
 async fn ask(address: SocketAddr, request: &str) -> String {
@@ -242,4 +288,40 @@ async fn a_client_that_pauses_within_its_body_gets_408_and_the_backend_no_whole_
     let (answer, request) = tokio::join!(asking, reading);
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(request.ends_with("5\r\nhello\r\n"), "{request}");
+}
+
+/// Whether a TLS handshake succeeds under these limits; the metrics after it.
+async fn handshake_under(limits: Limits) -> (bool, String) {
+    let mut config = config();
+    config.limits = limits;
+    let (table, connector) = tls_table();
+    serve(table, config, async |addresses: Addresses| {
+        let tcp = TcpStream::connect(addresses.https).await.unwrap();
+        let name = ServerName::try_from(HOST).unwrap();
+        let succeeds = connector.connect(name, tcp).await.is_ok();
+        let metrics = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        (succeeds, ask(addresses.status, metrics).await)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn handshakes_that_cannot_be_computed_in_time_are_closed_and_counted_by_name() {
+    let none_at_once = |queue| Limits {
+        tls_handshakes: 0,
+        tls_handshake_queue: queue,
+        tls_handshake_wait: Duration::from_millis(10),
+        ..Limits::default()
+    };
+    for (limits, outcome) in [
+        (none_at_once(0), "queue_full"),
+        (none_at_once(1), "queue_timeout"),
+        (Limits::default(), "accepted"),
+    ] {
+        let (succeeds, metrics) = handshake_under(limits).await;
+        assert_eq!(succeeds, outcome == "accepted", "{outcome}");
+        let line = format!("tls_handshakes_total{{outcome=\"{outcome}\"}} 1");
+        assert!(metrics.contains(&line), "{line} is not in {metrics}");
+        assert!(metrics.contains("tls_handshakes_waiting 0"), "{metrics}");
+    }
 }

@@ -14,12 +14,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus,
     WriteTraffic,
 };
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of records that are read at once: four of full size.
@@ -94,9 +94,8 @@ impl Waiting {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsSocket<S> {
-    /// Performs the handshake; `received` is what the client has sent so far. The caller sets the deadline. On an error the client was told,
-    /// as far as it took it.
-    pub(crate) async fn accept(
+    /// Answers what the client has sent so far, which is `received`; [`Self::finish`] sends the answer. This is the costly part of a handshake.
+    pub(crate) fn begin(
         stream: S,
         config: Arc<ServerConfig>,
         received: Vec<u8>,
@@ -112,8 +111,49 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsSocket<S> {
         };
         let mut socket = Self { stream, session };
         socket.session.look_again();
-        poll_fn(|context| socket.poll_handshake(context)).await?;
         Ok(socket)
+    }
+
+    /// Whether the client was asked for another `ClientHello` (RFC 8446 §4.1.4), which is not answered yet.
+    pub(crate) fn awaits_another_hello(&self) -> bool {
+        let Session {
+            connection,
+            ended,
+            failed,
+            ..
+        } = &self.session;
+        connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest)
+            && connection.negotiated_key_exchange_group().is_none()
+            && failed.is_none()
+            && !ended
+    }
+
+    /// Reads once, for [`Self::look_again`]; what is to be sent goes out meanwhile.
+    pub(crate) async fn collect(&mut self) -> io::Result<()> {
+        poll_fn(|context| {
+            let _sent = self.poll_send(context)?;
+            let Self { stream, session } = self;
+            RECEIVED.with_borrow_mut(|records| {
+                let mut buffer = ReadBuf::new(&mut records[..READ_BYTES]);
+                ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                session.received.extend_from_slice(buffer.filled());
+                Poll::Ready(Ok(()))
+            })
+        })
+        .await
+    }
+
+    /// Answers what was collected; as costly as [`Self::begin`].
+    pub(crate) fn look_again(&mut self) {
+        self.session.look_again();
+    }
+
+    /// Performs the rest of the handshake. The caller sets the deadline. On an error the client was told, as far as it took it.
+    pub(crate) async fn finish(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_handshake(context)).await
     }
 
     /// The stream below.

@@ -45,7 +45,9 @@ async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     config: &Arc<ServerConfig>,
 ) -> io::Result<TlsSocket<S>> {
     let hello = hello::read(&mut stream).await?;
-    TlsSocket::accept(stream, config.clone(), hello.received).await
+    let mut socket = TlsSocket::begin(stream, config.clone(), hello.received)?;
+    socket.finish().await?;
+    Ok(socket)
 }
 
 /// Both ends over a pipe that holds `pipe` bytes a direction.
