@@ -138,6 +138,9 @@ mod tests {
         assert!(args.proxies.trusted_proxy_cidrs.is_empty());
         assert!(args.proxies.proxy_protocol_cidrs.is_empty());
         assert_eq!(args.bounds.max_concurrent_tls_handshakes, None);
+        // The flag's default and that of the limits are one.
+        let default = dataplane::Limits::default().half_close;
+        assert_eq!(args.bounds.half_close_timeout, default);
     }
 
     #[track_caller]
@@ -151,6 +154,10 @@ mod tests {
     fn wrong_flags_are_refused_with_the_mend() {
         check_refused(&[], "--manifests <PATH>");
         check_refused(&["--manifests", "a", "--drain-timeout", "5"], "such as 30s");
+        check_refused(
+            &["--manifests", "a", "--half-close-timeout", "5"],
+            "--half-close-timeout",
+        );
         check_refused(
             &["--manifests", "a", "--https-address", "8443"],
             "--https-address",

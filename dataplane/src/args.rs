@@ -165,6 +165,10 @@ pub struct Bounds {
         value_name = "NUMBER"
     )]
     pub max_concurrent_tls_handshakes: Option<NonZeroU16>,
+
+    /// How long the other side of a socket may go on after one side has ended (units h, m, s, ms).
+    #[arg(long, env = "WS_INGRESS_HALF_CLOSE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub half_close_timeout: Duration,
 }
 
 impl Bounds {
@@ -172,8 +176,12 @@ impl Bounds {
     pub fn limits(&self) -> Limits {
         let Self {
             max_concurrent_tls_handshakes,
+            half_close_timeout,
         } = self;
-        let mut limits = Limits::default();
+        let mut limits = Limits {
+            half_close: *half_close_timeout,
+            ..Limits::default()
+        };
         if let Some(handshakes) = max_concurrent_tls_handshakes {
             limits.tls_handshakes = handshakes.get().into();
         }

@@ -74,7 +74,7 @@ pub struct Limits {
     pub upstream_idle_per_endpoint: usize,
     /// Upstream connections that wait, in all.
     pub upstream_idle_connections: usize,
-    /// How long the second half of a relay may go on after the first ended.
+    /// How long the second half of a relay may go on after the first ended; the operator's `--half-close-timeout`.
     pub half_close: Duration,
     /// How long a backend has to answer the Close of a drain once its client is gone.
     pub close_linger: Duration,

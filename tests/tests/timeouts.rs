@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tests::backend::Backend;
 use tests::frame;
+use tests::gateway::Settings;
 use tests::manifests::Rule;
 use tests::raw::{Connection, End};
 use tests::scene::{SERVICE, Scene};
@@ -188,4 +189,28 @@ async fn a_backend_that_speaks_now_and_then_is_not_silent() {
     }
     let started = Instant::now() - SECOND / 5;
     assert_ended_by_read(&scene, started, client, server).await;
+}
+
+#[tokio::test]
+async fn the_other_side_ends_after_the_half_close_timeout() {
+    let mut backend = Backend::played();
+    let settings = Settings::with(&["--half-close-timeout", "1s"]);
+    let rules = [Rule::to(SERVICE)];
+    let scene = Scene::start(&rules, &[(SERVICE, &[backend.address])], &settings).await;
+    let (mut client, mut server) = scene.tunnel(&mut backend).await;
+    let started = Instant::now();
+    client.finish().await.expect("an end");
+    assert_eq!(server.end().await, (Vec::new(), End::Fin));
+    // The other direction goes on.
+    let words = frame::unmasked(frame::TEXT, b"still here");
+    server
+        .send(&words)
+        .await
+        .expect("a tunnel that is half open");
+    let (heard, _) = client.end().await;
+    assert_eq!(heard, words);
+    let took = started.elapsed();
+    assert!((SECOND..ABOUT_A_SECOND).contains(&took), "{took:?}");
+    assert_eq!(scene.relays_ended(Some("client_eof")).await, 1);
+    scene.gateway.assert_quiet_log();
 }
