@@ -166,6 +166,8 @@ mod tests {
             let flag = "--max-concurrent-tls-handshakes";
             check_refused(&["--manifests", "a", flag, number], flag);
         }
+        let flag = "--backend-source-address";
+        check_refused(&["--manifests", "a", flag, "10.0.0.0/8"], flag);
         for flag in ["--trusted-proxy-cidr", "--proxy-protocol-cidr"] {
             check_refused(&["--manifests", "a", flag, "10.0.0.1/33"], flag);
             check_refused(&["--manifests", "a", flag, "example.com"], flag);

@@ -63,6 +63,7 @@ pub async fn run(args: Standalone) -> anyhow::Result<()> {
         resolver: externals.resolver,
         backend_ca_file: externals.backend_ca_file,
         limits: bounds.limits(),
+        backend_source_addresses: bounds.backend_source_addresses,
     };
     let dataplane = Dataplane::bind(config, receiver)?;
     let addresses = dataplane.addresses();

@@ -1,6 +1,6 @@
 //! Flags of `ws-ingress-dataplane`, each also an environment variable: `WS_INGRESS_` and the name in capitals.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -169,6 +169,16 @@ pub struct Bounds {
     /// How long the other side of a socket may go on after one side has ended (units h, m, s, ms).
     #[arg(long, env = "WS_INGRESS_HALF_CLOSE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub half_close_timeout: Duration,
+
+    /// Address of this machine that connections to backends come from, where one address has too few ports for all sockets to an endpoint;
+    /// repeat the flag, or separate several with ','. Endpoints of a family without one are reached as ever. Default: as the system chooses.
+    #[arg(
+        long = "backend-source-address",
+        env = "WS_INGRESS_BACKEND_SOURCE_ADDRESS",
+        value_name = "ADDRESS",
+        value_delimiter = ','
+    )]
+    pub backend_source_addresses: Vec<IpAddr>,
 }
 
 impl Bounds {
@@ -177,6 +187,7 @@ impl Bounds {
         let Self {
             max_concurrent_tls_handshakes,
             half_close_timeout,
+            backend_source_addresses: _,
         } = self;
         let mut limits = Limits {
             half_close: *half_close_timeout,

@@ -60,13 +60,16 @@ impl Loads {
         let (proxy_protocol, candidate) = choose_backend(table, rule, names)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let load = |address| open.get(&address).copied().unwrap_or(0);
-        let (address, external) = match candidate {
-            Candidate::Service(backend) => (choose_endpoint(|| backend.ready(), load)?, None),
+        let (endpoints, external) = match candidate {
+            Candidate::Service(backend) => (Endpoints::Service(backend.clone()), None),
             Candidate::External(external, addresses) => {
-                let address = choose_endpoint(|| addresses.iter().copied(), load)?;
-                (address, Some(external.clone()))
+                (Endpoints::External(addresses), Some(external.clone()))
             }
         };
+        let address = match &endpoints {
+            Endpoints::Service(backend) => choose_endpoint(|| backend.ready(), load),
+            Endpoints::External(addresses) => choose_endpoint(|| addresses.iter().copied(), load),
+        }?;
         *open.entry(address).or_insert(0) += 1;
         let place = Place {
             address,
@@ -75,6 +78,8 @@ impl Loads {
         let preface = proxy_protocol.map(|version| Preface::new(version, ends));
         Some(Chosen {
             place,
+            endpoints,
+            left: Vec::new(),
             external,
             preface,
         })
@@ -85,15 +90,50 @@ impl Loads {
 #[derive(Debug)]
 pub(crate) struct Chosen {
     pub(crate) place: Place,
+    /// All that could have been chosen.
+    endpoints: Endpoints,
+    /// Those that were left for another.
+    left: Vec<SocketAddr>,
     /// What the address was looked up for; nothing behind a Service.
     pub(crate) external: Option<Arc<External>>,
     /// The PROXY header that a connection begins with, if its backend wants one.
     pub(crate) preface: Option<Preface>,
 }
 
+impl Chosen {
+    /// Chooses another endpoint of the same backend, one that was not chosen before; whether there is one.
+    pub(crate) fn go_elsewhere(&mut self) -> bool {
+        self.left.push(self.place.address);
+        let left = |address: &SocketAddr| !self.left.contains(address);
+        let others = match &self.endpoints {
+            Endpoints::Service(backend) => backend.ready().filter(left).collect::<Vec<_>>(),
+            Endpoints::External(addresses) => addresses.iter().copied().filter(left).collect(),
+        };
+        let loads = self.place.loads.clone();
+        let address = {
+            let mut open = loads.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let load = |address| open.get(&address).copied().unwrap_or(0);
+            let Some(address) = choose_endpoint(|| others.iter().copied(), load) else {
+                return false;
+            };
+            *open.entry(address).or_insert(0) += 1;
+            address
+        };
+        self.place = Place { address, loads };
+        true
+    }
+}
+
+/// The endpoints of a backend.
+#[derive(Debug)]
+enum Endpoints {
+    Service(Arc<Backend>),
+    External(Vec<SocketAddr>),
+}
+
 /// A backend that has an endpoint.
 enum Candidate<'a> {
-    Service(&'a Backend),
+    Service(&'a Arc<Backend>),
     External(&'a Arc<External>, Vec<SocketAddr>),
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every queue, buffer and wait of the crate takes its limit from [`Limits`]; the reason for each default stands beside it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub struct Config {
     pub resolver: Option<SocketAddr>,
     /// Authorities, in PEM, for TLS to external backends that name none; those of the system if there is no file.
     pub backend_ca_file: Option<PathBuf>,
+    /// Where connections to backends come from, each of its family. Empty: as the system chooses.
+    pub backend_source_addresses: Vec<IpAddr>,
     pub limits: Limits,
 }
 

@@ -41,7 +41,7 @@ use crate::fields::{self, TransferCoding};
 use crate::metrics::Metrics;
 use crate::pool::{Home, Key, Pool};
 use crate::reject::Reject;
-use crate::upstream::{self, BackendTls};
+use crate::upstream::{self, Dialer};
 
 /// How long a connection has after the last byte of an answer to be clean: hyper needs one turn for that.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// What forwarding needs of the process.
 pub(crate) struct Upstreams<'a> {
-    pub(crate) tls: &'a BackendTls,
+    pub(crate) dialer: &'a Dialer,
     pub(crate) pool: &'a Pool<Connection>,
     pub(crate) limits: &'a Limits,
     pub(crate) tasks: &'a TaskTracker,
@@ -61,15 +61,15 @@ pub(crate) struct Upstreams<'a> {
 pub(crate) async fn forward(
     request: Request<Incoming>,
     fields: HeaderMap,
-    chosen: Chosen,
+    mut chosen: Chosen,
     timeouts: Timeouts,
     upstreams: Upstreams<'_>,
 ) -> Result<Response<Body>, Reject> {
     let (mut request, upload) = rewrite(request, fields, upstreams.limits)?;
     upload.listen(&mut request);
-    let way = Way {
+    let mut way = Way {
         key: Key::of(&chosen),
-        chosen: &chosen,
+        chosen: &mut chosen,
         upload: &upload,
         timeouts,
         upstreams,
@@ -143,7 +143,7 @@ fn rewrite(
 struct Way<'a> {
     /// Nothing if a connection of this client's is nobody else's.
     key: Option<Key>,
-    chosen: &'a Chosen,
+    chosen: &'a mut Chosen,
     upload: &'a Upload,
     timeouts: Timeouts,
     upstreams: Upstreams<'a>,
@@ -157,7 +157,10 @@ struct InUse {
 
 impl Way<'_> {
     /// Sends the request over an idle connection or a fresh one, and over a fresh one if an idle one turns out to be dead.
-    async fn ask(&self, mut request: Request<Body>) -> Result<(Response<Incoming>, InUse), Reject> {
+    async fn ask(
+        &mut self,
+        mut request: Request<Body>,
+    ) -> Result<(Response<Incoming>, InUse), Reject> {
         let Upstreams { pool, metrics, .. } = self.upstreams;
         let mut kind = "fresh";
         let idle = self.key.as_ref().and_then(|key| pool.take(key));
@@ -190,20 +193,23 @@ impl Way<'_> {
         Ok((answer, in_use))
     }
 
-    async fn connect(&self) -> Result<InUse, Reject> {
+    async fn connect(&mut self) -> Result<InUse, Reject> {
         let Upstreams {
             pool,
-            tls,
+            dialer,
             limits,
             tasks,
             ..
         } = self.upstreams;
         let home = self.key.clone().and_then(|key| pool.home(key));
+        let wanted = self.chosen.place.address();
         let deadline = Instant::now() + self.timeouts.connect;
-        let mut stream = upstream::connect(self.chosen, tls, &self.timeouts, deadline).await?;
+        let mut stream = upstream::connect(self.chosen, dialer, &self.timeouts, deadline).await?;
         let send = stream.socket().share();
         let connection = Connection::new(stream, send, limits, tasks).await;
         let connection = connection.map_err(|error| self.reject(&error))?;
+        // Where another endpoint had to do, the connection is for this one request.
+        let home = home.filter(|_| self.chosen.place.address() == wanted);
         Ok(InUse { connection, home })
     }
 

@@ -50,4 +50,4 @@ pub use drain::Drained;
 pub use listener::BindError;
 pub use run::{Addresses, Dataplane, RunError, Stop};
 pub use signals::Signals;
-pub use upstream::AuthoritiesError;
+pub use upstream::{AuthoritiesError, SourceError};

@@ -61,6 +61,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         resolver: args.externals.resolver,
         backend_ca_file: args.externals.backend_ca_file,
         limits: args.bounds.limits(),
+        backend_source_addresses: args.bounds.backend_source_addresses,
     };
     let dataplane = Dataplane::bind(config, table.clone())?.show_link(linked);
     let admin = Admin::bind(args.admin_address)?;

@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     relays_ended: Labelled,
     drained_sockets: Labelled,
     name_lookups: Labelled,
+    upstream_connect_failures: Labelled,
     accept_errors: Counter,
     table_generation: Gauge,
     table_swaps: Counter,
@@ -48,6 +49,7 @@ impl Metrics {
             relays_ended: Labelled::default(),
             drained_sockets: Labelled::default(),
             name_lookups: Labelled::default(),
+            upstream_connect_failures: Labelled::default(),
             accept_errors: Counter::default(),
             table_generation: Gauge::default(),
             table_swaps: Counter::default(),
@@ -67,6 +69,7 @@ impl Metrics {
             relays_ended,
             drained_sockets,
             name_lookups,
+            upstream_connect_failures,
             accept_errors,
             table_generation,
             table_swaps,
@@ -107,6 +110,11 @@ impl Metrics {
             "name_lookups",
             "Look-ups of the names of external backends by outcome; failed_kept: the last answer is used on",
             name_lookups.clone(),
+        );
+        registry.register(
+            "upstream_connect_failures",
+            "Connections to endpoints that failed, by cause; no_local_port: the system had no port left for the endpoint",
+            upstream_connect_failures.clone(),
         );
         registry.register(
             "accept_errors",
@@ -231,6 +239,12 @@ impl Metrics {
     pub(crate) fn name_lookup(&self, outcome: &'static str) {
         self.name_lookups
             .get_or_create(&[("outcome", outcome)])
+            .inc();
+    }
+
+    pub(crate) fn upstream_connect_failed(&self, cause: &'static str) {
+        self.upstream_connect_failures
+            .get_or_create(&[("cause", cause)])
             .inc();
     }
 

@@ -79,6 +79,8 @@ pub(crate) enum Reject {
     NoEndpoint,
     /// The endpoint refused the connection or it broke before an answer.
     Unreachable,
+    /// The system has no local port left for a connection to an endpoint.
+    NoLocalPort,
     /// The endpoint's TLS failed, or its certificate is not for the name.
     BackendTls,
     /// The endpoint did not accept the connection in time.
@@ -114,7 +116,9 @@ impl Reject {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Version | Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
-            Self::Crowded | Self::Unsupported | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Crowded | Self::Unsupported | Self::NoEndpoint | Self::NoLocalPort => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Unreachable | Self::BackendTls | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::AnswerTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -153,6 +157,7 @@ impl Reject {
             Self::Unsupported => "unsupported",
             Self::NoEndpoint => "no_endpoint",
             Self::Unreachable => "unreachable",
+            Self::NoLocalPort => "no_local_port",
             Self::BackendTls => "backend_tls",
             Self::ConnectTimeout => "connect_timeout",
             Self::AnswerTimeout => "answer_timeout",
@@ -214,6 +219,9 @@ impl Reject {
             // Another pod may have the version that can: a rollout is when this happens.
             Self::Unsupported => "This route asks for what this proxy cannot do; try again.",
             Self::NoEndpoint => "No endpoint is ready to serve this; try again.",
+            Self::NoLocalPort => {
+                "This proxy has no local port left for a connection to the endpoints behind this route; try again."
+            }
             Self::Unreachable => "The endpoint behind this route could not be reached.",
             Self::BackendTls => {
                 "The endpoint behind this route could not be trusted: its TLS handshake failed."
@@ -246,7 +254,7 @@ impl Reject {
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
             }
-            Self::Crowded | Self::Unsupported | Self::NoEndpoint => {
+            Self::Crowded | Self::Unsupported | Self::NoEndpoint | Self::NoLocalPort => {
                 let seconds = fastrand::u16(RETRY_AFTER_SECONDS);
                 headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             }

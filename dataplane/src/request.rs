@@ -117,7 +117,7 @@ impl Connection {
         let shared = &self.shared;
         self.send.set(timeouts.send);
         let upstreams = forward::Upstreams {
-            tls: &shared.backend_tls,
+            dialer: &shared.dialer,
             pool: &shared.pool,
             limits: &shared.config.limits,
             tasks: &shared.tasks,
@@ -145,7 +145,7 @@ impl Connection {
         let opening = handshake::check_opening(&head)?;
         let limit = matched.rule.timeouts.connect;
         let limit = limit.min(matched.rule.timeouts.handshake);
-        let chosen = self.choose(&table, &matched, caller, limit).await?;
+        let mut chosen = self.choose(&table, &matched, caller, limit).await?;
         let (key, timeouts) = (matched.key.clone(), matched.rule.timeouts);
         let fields = caller.fields_for(&head.headers, &matched, &chosen);
         let filters = matched.rule.filters.clone();
@@ -156,8 +156,8 @@ impl Connection {
 
         self.send.set(timeouts.send);
         let deadline = started + timeouts.handshake;
-        let tls = &self.shared.backend_tls;
-        let stream = upstream::connect(&chosen, tls, &timeouts, deadline).await?;
+        let dialer = &self.shared.dialer;
+        let stream = upstream::connect(&mut chosen, dialer, &timeouts, deadline).await?;
         let limits = &self.shared.config.limits;
         let answer_limits = AnswerLimits {
             head_bytes: limits.head_bytes,

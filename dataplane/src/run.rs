@@ -27,7 +27,7 @@ use crate::request_id::RequestIds;
 use crate::seldom::Seldom;
 use crate::status::Status;
 use crate::tls::{Slots, Tls};
-use crate::upstream::{AuthoritiesError, BackendTls};
+use crate::upstream::{AuthoritiesError, BackendTls, Dialer, SourceError};
 
 /// What the process wants of the dataplane; it only ever goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +46,8 @@ pub enum RunError {
     Tls(#[source] rustls::Error),
     #[error("TLS to backends cannot be set up")]
     BackendTls(#[source] AuthoritiesError),
+    #[error(transparent)]
+    Source(SourceError),
     #[error("the source of route tables ended")]
     TableSource,
 }
@@ -69,7 +71,7 @@ pub(crate) struct Shared {
     pub(crate) refused_accepts: Seldom,
     pub(crate) loads: Loads,
     pub(crate) names: Arc<Names>,
-    pub(crate) backend_tls: BackendTls,
+    pub(crate) dialer: Dialer,
     pub(crate) relays: Relays,
     pub(crate) request_ids: RequestIds,
     pub(crate) pool: Pool<forward::Connection>,
@@ -136,7 +138,7 @@ impl Dataplane {
     /// Serves until told to stop, then drains.
     ///
     /// # Errors
-    /// When TLS cannot be set up, or when the sender of tables is gone while it should serve.
+    /// When TLS cannot be set up, when a source address is not this machine's, or when the sender of tables is gone while it should serve.
     pub async fn run(self, mut stop: watch::Receiver<Stop>) -> Result<Drained, RunError> {
         let Self {
             config,
@@ -149,6 +151,11 @@ impl Dataplane {
         let metrics = Arc::new(Metrics::new());
         let capacity = Capacity::new(config.limits.connections, metrics.clone());
         let state = Arc::new(Status::new(metrics.clone(), capacity.clone(), link));
+        let backend_tls = BackendTls::new(config.backend_ca_file.as_deref());
+        let backend_tls = backend_tls.map_err(RunError::BackendTls)?;
+        let sources = &config.backend_source_addresses;
+        let dialer =
+            Dialer::new(sources, backend_tls, metrics.clone()).map_err(RunError::Source)?;
         let shared = Arc::new(Shared {
             tls: Tls::new().map_err(RunError::Tls)?,
             tls_slots: Slots::new(&config.limits, metrics.clone()),
@@ -160,8 +167,7 @@ impl Dataplane {
                 config.loopback,
                 metrics.clone(),
             )),
-            backend_tls: BackendTls::new(config.backend_ca_file.as_deref())
-                .map_err(RunError::BackendTls)?,
+            dialer,
             relays: Relays::new(metrics.clone()),
             request_ids: RequestIds::default(),
             pool: Pool::new(&config.limits, metrics.clone()),

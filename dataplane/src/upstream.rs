@@ -5,6 +5,7 @@
 //! answer is its body (`upstream/answer.rs`).
 
 mod answer;
+mod dial;
 mod tls;
 
 use std::borrow::Cow;
@@ -17,7 +18,6 @@ use http::{Response, StatusCode, Uri};
 use hyper::ext::ReasonPhrase;
 use route_table::{ExternalTls, Timeouts};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::balance::Chosen;
@@ -28,6 +28,8 @@ use crate::reject::Reject;
 use crate::send_limit::SendLimit;
 use crate::stream::Stream;
 
+pub(crate) use self::dial::Dialer;
+pub use self::dial::SourceError;
 pub use self::tls::AuthoritiesError;
 pub(crate) use self::tls::BackendTls;
 
@@ -71,20 +73,18 @@ pub(crate) struct Upgraded {
 }
 
 /// Connects to the endpoint that was chosen, writes the PROXY header that it wants, and then speaks TLS if it is to, all within
-/// `timeouts.connect` and at the latest by `deadline`. With a header, the connection is that client's alone.
+/// `timeouts.connect` and at the latest by `deadline`. With a header, the connection is that client's alone. Where no local port is left for
+/// the endpoint, another one of its backend becomes the one that was chosen.
 pub(crate) async fn connect(
-    chosen: &Chosen,
-    tls: &BackendTls,
+    chosen: &mut Chosen,
+    dialer: &Dialer,
     timeouts: &Timeouts,
     deadline: Instant,
 ) -> Result<Stream, Reject> {
     let limit = deadline.min(Instant::now() + timeouts.connect);
-    let address = chosen.place.address();
     let connecting = async {
-        let mut tcp = TcpStream::connect(address).await.map_err(|error| {
-            tracing::debug!(%address, %error, "endpoint refused the connection");
-            Reject::Unreachable
-        })?;
+        let mut tcp = dialer.connect(chosen).await?;
+        let address = chosen.place.address();
         // A message is one write here; waiting for more would only delay it.
         tcp.set_nodelay(true).map_err(|_| Reject::Unreachable)?;
         if let Some(preface) = &chosen.preface {
@@ -96,16 +96,20 @@ pub(crate) async fn connect(
         match over_tls {
             None => Ok(Stream::Plain(stream)),
             Some((host, ExternalTls { authorities })) => {
-                tls.connect(stream, host, authorities).await.map_err(|failure| {
+                dialer.tls.connect(stream, host, authorities).await.map_err(|failure| {
                     tracing::debug!(%host, %address, %failure, cause = ?failure, "no TLS with the backend");
                     Reject::BackendTls
                 })
             }
         }
     };
-    timeout_at(limit, connecting)
+    let connected = timeout_at(limit, connecting)
         .await
-        .unwrap_or(Err(Reject::ConnectTimeout))
+        .unwrap_or(Err(Reject::ConnectTimeout));
+    if let Err(reject) = &connected {
+        dialer.metrics.upstream_connect_failed(reject.label());
+    }
+    connected
 }
 
 /// Asks for the upgrade and judges the answer, at the latest by `deadline`.

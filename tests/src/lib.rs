@@ -20,6 +20,7 @@
 //! | [`nginx`] | real nginx on the example's files |
 //! | [`metrics`], [`wait`], [`tools`], [`malformed`] | reading, waiting, external programs, the data file |
 //! | [`mod@bench`] | what the relay costs, beside other proxies |
+//! | [`namespace`] | a network of a test's own |
 //! | [`canary`] | secrets, and the search for them in what a program shows |
 #![allow(
     clippy::panic,
@@ -45,6 +46,7 @@ pub mod kubernetes;
 pub mod malformed;
 pub mod manifests;
 pub mod metrics;
+pub mod namespace;
 pub mod nginx;
 pub mod node;
 pub mod page;

@@ -114,7 +114,7 @@ fn on_path(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-fn record(file: &str, what: &str) {
+pub(crate) fn record(file: &str, what: &str) {
     let folder = target_folder().join("test-report");
     fs::create_dir_all(&folder).expect("a folder for the report");
     let mut file = OpenOptions::new()

@@ -149,6 +149,7 @@ fn config() -> Config {
         loopback: route_table::Loopback::Allow,
         resolver: None,
         backend_ca_file: None,
+        backend_source_addresses: Vec::new(),
         limits: Limits::default(),
     }
 }
