@@ -5,6 +5,7 @@
 //!
 //! | part | what it holds |
 //! |---|---|
+//! | [`installation`] | which installation of the product a test has for its own |
 //! | [`helm`], [`objects`] | the two ways to change it and to look at it |
 //! | [`site`] | the product installed by its chart, an echo backend, a route, a client |
 //! | [`crowd`], [`newcomers`] | sockets whose fate is known each, and new handshakes all along |
@@ -13,6 +14,7 @@
 pub mod crowd;
 pub mod faults;
 pub mod helm;
+pub mod installation;
 pub mod newcomers;
 pub mod objects;
 pub mod site;
@@ -26,18 +28,21 @@ use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
 
 use crate::kubernetes::credentials::{Access, Identity, Pair};
 use crate::kubernetes::kubectl::Kubectl;
 use crate::kubernetes::request::Api;
 use crate::tools::{Tool, require};
 
+use installation::{Installation, Turn};
+
 /// Longest wait for pods to come, change or go. A rollout of three pods with their drain is under 30 s on an idle machine.
 pub const ROLLOUT: Duration = Duration::from_mins(3);
 
-/// The cluster, for one test at a time: they change the same installation.
+/// The cluster, and the installation in it that a test has for its own.
 pub struct Node {
+    pub installation: &'static Installation,
     /// For what a person would do.
     pub kubectl: Kubectl,
     /// For what is asked again and again: a process each time would take the processor from what is tested.
@@ -45,13 +50,22 @@ pub struct Node {
     /// Where node ports answer.
     pub address: IpAddr,
     folder: TempDir,
-    _turn: MutexGuard<'static, ()>,
+    since: Instant,
+    _turn: Turn,
 }
 
-/// The cluster of the environment, once no other test uses it.
+/// The cluster of the environment with an installation, once one is free.
 pub async fn take() -> Node {
-    static ONE: Mutex<()> = Mutex::const_new(());
-    let turn = ONE.lock().await;
+    with(installation::any().await).await
+}
+
+/// The same with the installation that the documents make.
+pub async fn take_first() -> Node {
+    with(installation::first().await).await
+}
+
+async fn with((installation, turn): (&'static Installation, Turn)) -> Node {
+    let since = Instant::now();
     let variable = |name| {
         let value = std::env::var(name).ok();
         value.unwrap_or_else(|| panic!("{name} is not set: `make node-test` runs these tests"))
@@ -63,13 +77,28 @@ pub async fn take() -> Node {
         cache: folder.path().join("kubectl-cache"),
     };
     Node {
+        installation,
         api: Api::new(access(&kubectl).await),
         kubectl,
         address: variable("WS_INGRESS_ADDRESS")
             .parse()
             .expect("WS_INGRESS_ADDRESS is an address"),
         folder,
+        since,
         _turn: turn,
+    }
+}
+
+/// Says where the time of a run goes.
+impl Drop for Node {
+    #[expect(clippy::print_stdout, reason = "who runs the tests wants to know")]
+    fn drop(&mut self) {
+        let thread = std::thread::current();
+        let (test, namespace) = (
+            thread.name().unwrap_or_default(),
+            self.installation.namespace,
+        );
+        println!("{test}: had {namespace} for {:.1?}", self.since.elapsed());
     }
 }
 

@@ -22,10 +22,12 @@ pub async fn inflict(node: &Node, fault: Fault, pod: &Pod, program: &str) {
         ""
     };
     let (uid, image) = (&pod.uid, image("echo"));
+    // Another test may do the same at the same time.
+    let slay = format!("slay-{}", node.installation.namespace);
     let manifest = format!(
         "apiVersion: v1
 kind: Pod
-metadata: {{ name: slay, namespace: kube-system }}
+metadata: {{ name: {slay}, namespace: kube-system }}
 spec:
   hostPID: true
   restartPolicy: Never
@@ -48,13 +50,13 @@ spec:
         node.kubectl.ok(&all).await
     };
     node.kubectl.apply(&manifest).await;
-    let phase = ["get", "pod", "slay", "-o", "jsonpath={.status.phase}"];
+    let phase = ["get", "pod", &slay, "-o", "jsonpath={.status.phase}"];
     let ended = until_limit("slay ends", ROLLOUT, async || {
         let phase = run(&phase).await;
         (phase == "Succeeded" || phase == "Failed").then_some(phase)
     })
     .await;
-    let log = run(&["logs", "slay"]).await;
+    let log = run(&["logs", &slay]).await;
     assert_eq!(ended, "Succeeded", "{program} of {}: {log}", pod.name);
-    run(&["delete", "pod", "slay", "--grace-period=0", "--force"]).await;
+    run(&["delete", "pod", &slay, "--grace-period=0", "--force"]).await;
 }

@@ -23,15 +23,30 @@ pub struct Pod {
 /// A Deployment, or a `DaemonSet` in its place.
 #[derive(Clone, Copy, Debug)]
 pub struct Deployment {
-    pub namespace: &'static str,
+    pub home: Home,
     pub name: &'static str,
 }
 
+/// In which namespace of a test's installation.
+#[derive(Clone, Copy, Debug)]
+pub enum Home {
+    Release,
+    Chat,
+}
+
 impl Deployment {
+    pub fn namespace(self, node: &Node) -> &'static str {
+        match self.home {
+            Home::Release => node.installation.namespace,
+            Home::Chat => node.installation.chat,
+        }
+    }
+
     /// As it stands; nothing when it is not there.
     pub async fn find(self, node: &Node) -> Option<Value> {
+        let namespace = self.namespace(node);
         for plural in ["deployments", "daemonsets"] {
-            let path = format!("/apis/apps/v1/namespaces/{}/{plural}", self.namespace);
+            let path = format!("/apis/apps/v1/namespaces/{namespace}/{plural}");
             let found = node.get(&format!("{path}/{}", self.name)).await;
             if found.is_some() {
                 return found;
@@ -57,7 +72,7 @@ impl Deployment {
             .collect();
         let path = format!(
             "/api/v1/namespaces/{}/pods?labelSelector={}",
-            self.namespace,
+            self.namespace(node),
             selector.join("%2C")
         );
         let list = until("pods can be listed", async || node.get(&path).await).await;
@@ -116,7 +131,7 @@ impl Deployment {
     /// What `path` of a pod's port answers; `None` when nobody does, or not with 200. By the API server, so that it does not
     /// matter from where pods can be reached.
     pub async fn ask(self, node: &Node, pod: &Pod, port: u16, path: &str) -> Option<String> {
-        let (namespace, name) = (self.namespace, &pod.name);
+        let (namespace, name) = (self.namespace(node), &pod.name);
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy{path}");
         match node.get(&path).await? {
             Value::String(text) => Some(text),
@@ -134,7 +149,7 @@ impl Deployment {
     }
 
     async fn kubectl(self, node: &Node, arguments: &[&str]) -> String {
-        let mut all = vec!["--namespace", self.namespace];
+        let mut all = vec!["--namespace", self.namespace(node)];
         all.extend(arguments);
         node.kubectl.ok(&all).await
     }

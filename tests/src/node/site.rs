@@ -2,50 +2,41 @@
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::helm::{CHART, Helm, WAIT};
-use super::objects::Deployment;
+use super::installation::{Installation, RELEASE};
+use super::objects::{Deployment, Home};
 use super::{Node, ROLLOUT, image};
 use crate::certificate::{Authority, Issued};
 use crate::client::{Dial, talk};
-use crate::manifests::{Rule, Tls, route, secret};
+use crate::manifests::{Rule, Tls, in_class, route, secret};
 use crate::scene::{HOST, SECRET, SERVICE};
 use crate::wait::{until, until_limit};
 
-/// The release and its namespace.
-pub const RELEASE: &str = "ws-ingress";
-
-/// The node port of TLS, also in the port mappings of `tests/kind.yaml`.
-pub const HTTPS_PORT: u16 = 30443;
-
 pub const CONTROLLER: Deployment = Deployment {
-    namespace: RELEASE,
+    home: Home::Release,
     name: "ws-ingress-controller",
 };
 pub const DATAPLANE: Deployment = Deployment {
-    namespace: RELEASE,
+    home: Home::Release,
     name: "ws-ingress-dataplane",
 };
 pub const BACKEND: Deployment = Deployment {
-    namespace: CHAT,
+    home: Home::Chat,
     name: "echo",
 };
-
-/// Where the route and its backend are.
-pub const CHAT: &str = "chat";
 
 /// Pods of each Deployment while nothing happens.
 pub const REPLICAS: u32 = 2;
 
 /// A short drain: node ports change up to a second late, and these clients answer a Close at once. No policies: strangers
 /// shall be refused by the product, also where the network would stop them.
-const VALUES: &str = "dataplane.service.type=NodePort,dataplane.service.nodePorts.https=30443,\
-    dataplane.service.nodePorts.http=30080,dataplane.drain.delaySeconds=3,dataplane.drain.timeoutSeconds=8,\
+const VALUES: &str = "dataplane.service.type=NodePort,dataplane.drain.delaySeconds=3,dataplane.drain.timeoutSeconds=8,\
     networkPolicy.enabled=false";
 
 /// Handshakes in a row that show that each pod serves.
@@ -61,9 +52,6 @@ static CERTIFICATE: LazyLock<(Authority, Issued)> = LazyLock::new(|| {
     let issued = authority.issue(&[HOST]);
     (authority, issued)
 });
-
-/// Whether the release has the usual values: helm takes seconds to find out.
-static AS_USUAL: AtomicBool = AtomicBool::new(false);
 
 /// What serves.
 pub struct Site {
@@ -81,7 +69,7 @@ impl Site {
                 deployment.scale(&site.node, REPLICAS).await;
             }
         }
-        if !AS_USUAL.load(Ordering::SeqCst) {
+        if !site.node.installation.as_usual.load(Ordering::SeqCst) {
             site.upgrade(Helm::Four, "").await;
         }
         site.serve().await;
@@ -90,32 +78,65 @@ impl Site {
 
     /// `helm uninstall`; the namespace stays.
     pub async fn uninstall(node: &Node, helm: Helm) {
-        AS_USUAL.store(false, Ordering::SeqCst);
-        let release = ["uninstall", RELEASE, "--namespace", RELEASE];
+        let Installation {
+            namespace,
+            as_usual,
+            ..
+        } = node.installation;
+        as_usual.store(false, Ordering::SeqCst);
+        let release = ["uninstall", RELEASE, "--namespace", namespace];
         let flags = ["--ignore-not-found", "--wait", WAIT];
         helm.ok(node, &[&release[..], &flags].concat()).await;
     }
 
     /// `helm upgrade --install` with these values beside the usual ones.
     pub async fn upgrade(&self, helm: Helm, values: &str) {
-        AS_USUAL.store(false, Ordering::SeqCst);
+        let Installation {
+            namespace,
+            as_usual,
+            owns_crds,
+            ..
+        } = self.node.installation;
+        as_usual.store(false, Ordering::SeqCst);
+        if !owns_crds {
+            self.kinds_are_known().await;
+        }
+        let own = own_values(self.node.installation);
         let arguments = [
             "upgrade",
             "--install",
             RELEASE,
             CHART,
             "--namespace",
-            RELEASE,
+            namespace,
             "--create-namespace",
             "--set",
             VALUES,
+            "--set",
+            &own,
             "--set",
             values,
             "--wait",
             WAIT,
         ];
         helm.ok(&self.node, &arguments).await;
-        AS_USUAL.store(values.is_empty(), Ordering::SeqCst);
+        as_usual.store(values.is_empty(), Ordering::SeqCst);
+    }
+
+    /// Waits until another installation has brought the CRDs.
+    async fn kinds_are_known(&self) {
+        until_limit(
+            "the kinds of routes and backends are known",
+            ROLLOUT,
+            async || {
+                for plural in ["websocketroutes", "externalbackends"] {
+                    let path = format!("/apis/ws-ingress.dev/v1alpha1/{plural}?limit=1");
+                    self.node.get(&path).await?;
+                }
+                Some(())
+            },
+        )
+        .await;
     }
 
     /// The backend and the route, until a client hears its echo.
@@ -126,11 +147,14 @@ impl Site {
             &Tls::Terminate(SECRET),
             &[Rule::to(SERVICE)],
         );
+        let Installation {
+            namespace, chat, ..
+        } = self.node.installation;
         let manifests = [
-            format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{ name: {CHAT} }}\n"),
-            in_chat(&secret(SECRET, &CERTIFICATE.1)),
-            backend(),
-            in_chat(&routes),
+            format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{ name: {chat} }}\n"),
+            in_namespace(chat, &secret(SECRET, &CERTIFICATE.1)),
+            backend(chat),
+            in_namespace(chat, &in_class(namespace, &routes)),
         ];
         self.node.kubectl.apply(&manifests.concat()).await;
         self.settled().await;
@@ -160,30 +184,49 @@ impl Site {
 
     /// A wss client of the host, through the node port.
     pub fn client(&self) -> Dial {
-        let address = SocketAddr::new(self.node.address, HTTPS_PORT);
+        let address = SocketAddr::new(self.node.address, self.node.installation.https_port);
         Dial::wss(address, HOST, CERTIFICATE.0.root())
     }
 
     /// The route as it stands in the API.
     pub async fn route(&self) -> Value {
+        let chat = self.node.installation.chat;
         let path =
-            format!("/apis/ws-ingress.dev/v1alpha1/namespaces/{CHAT}/websocketroutes/{SERVICE}");
+            format!("/apis/ws-ingress.dev/v1alpha1/namespaces/{chat}/websocketroutes/{SERVICE}");
         until("the route can be read", async || self.node.get(&path).await).await
     }
 }
 
-fn in_chat(manifest: &str) -> String {
-    manifest.replace("metadata:\n", &format!("metadata:\n  namespace: {CHAT}\n"))
+/// What sets an installation apart from the others.
+fn own_values(installation: &Installation) -> String {
+    let Installation {
+        namespace,
+        https_port,
+        http_port,
+        owns_crds,
+        ..
+    } = installation;
+    format!(
+        "className={namespace},crds.enabled={owns_crds},\
+        dataplane.service.nodePorts.https={https_port},dataplane.service.nodePorts.http={http_port}"
+    )
+}
+
+fn in_namespace(namespace: &str, manifest: &str) -> String {
+    manifest.replace(
+        "metadata:\n",
+        &format!("metadata:\n  namespace: {namespace}\n"),
+    )
 }
 
 /// Serves three seconds after SIGTERM, then says Close 1001: what a backend should do.
-fn backend() -> String {
+fn backend(namespace: &str) -> String {
     let image = image("echo");
     format!(
         "---
 apiVersion: apps/v1
 kind: Deployment
-metadata: {{ name: echo, namespace: {CHAT} }}
+metadata: {{ name: echo, namespace: {namespace} }}
 spec:
   replicas: {REPLICAS}
   selector: {{ matchLabels: {{ app: echo }} }}
@@ -201,7 +244,7 @@ spec:
 ---
 apiVersion: v1
 kind: Service
-metadata: {{ name: {SERVICE}, namespace: {CHAT} }}
+metadata: {{ name: {SERVICE}, namespace: {namespace} }}
 spec:
   selector: {{ app: echo }}
   ports: [{{ name: ws, port: 80, targetPort: ws }}]

@@ -11,8 +11,9 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 use tests::client::{Dial, talk};
 use tests::node::helm::Helm;
-use tests::node::site::{CONTROLLER, DATAPLANE, HTTPS_PORT, RELEASE, Site};
-use tests::node::{Node, ROLLOUT, repository, take};
+use tests::node::installation::Installation;
+use tests::node::site::{CONTROLLER, DATAPLANE, Site};
+use tests::node::{Node, ROLLOUT, repository, take_first};
 use tests::wait::until_limit;
 
 use crate::rollouts::while_it_serves;
@@ -33,7 +34,7 @@ async fn the_documents_lead_to_an_echo_with_helm_3() {
 }
 
 async fn from_nothing_to_an_upgrade(helm: Helm) {
-    let node = take().await;
+    let node = take_first().await;
     for document in DOCUMENTS {
         nothing_is_installed(helm, &node).await;
         helm.script(&node, &commands(document)).await;
@@ -60,37 +61,51 @@ async fn from_nothing_to_an_upgrade(helm: Helm) {
 
 /// Removes every route with all that is behind it, and uninstalls the release.
 async fn nothing_is_installed(helm: Helm, node: &Node) {
-    no_route_is_left(node).await;
+    let mut namespaces = namespaces_of_routes(node).await;
+    delete(node, &namespaces).await;
     // Otherwise the controllers would ask on for a moment without the roles that helm has deleted.
     if CONTROLLER.find(node).await.is_some() {
         CONTROLLER.scale(node, 0).await;
         CONTROLLER.settled(node).await;
     }
     Site::uninstall(node, helm).await;
-    are_gone(node, &[RELEASE.to_owned()]).await;
+    let home = vec![node.installation.namespace.to_owned()];
+    delete(node, &home).await;
+    namespaces.extend(home);
+    are_gone(node, &namespaces).await;
 }
 
-/// Removes the namespaces of all routes.
+/// Removes every route with all that is behind it.
 async fn no_route_is_left(node: &Node) {
+    let namespaces = namespaces_of_routes(node).await;
+    delete(node, &namespaces).await;
+    are_gone(node, &namespaces).await;
+}
+
+/// Where the routes of the installation are.
+async fn namespaces_of_routes(node: &Node) -> Vec<String> {
     // Before the first install there is no such kind.
     let routes = node
         .get("/apis/ws-ingress.dev/v1alpha1/websocketroutes")
         .await;
     let routes = routes.unwrap_or_default();
     let routes = routes["items"].as_array().into_iter().flatten();
-    let namespaces: Vec<_> = routes
+    routes
+        .filter(|route| route["spec"]["className"] == node.installation.namespace)
         .filter_map(|route| route["metadata"]["namespace"].as_str())
         .map(str::to_owned)
-        .collect();
-    are_gone(node, &namespaces).await;
+        .collect()
 }
 
-async fn are_gone(node: &Node, namespaces: &[String]) {
+async fn delete(node: &Node, namespaces: &[String]) {
     for namespace in namespaces {
         let flags = ["--ignore-not-found", "--wait=false"];
         let delete = [&["delete", "namespace", namespace][..], &flags].concat();
         node.kubectl.ok(&delete).await;
     }
+}
+
+async fn are_gone(node: &Node, namespaces: &[String]) {
     until_limit("the namespaces are gone", ROLLOUT, async || {
         for namespace in namespaces {
             let path = format!("/api/v1/namespaces/{namespace}");
@@ -126,8 +141,15 @@ async fn echoes(node: &Node) {
         let text = node.kubectl.ok(&all).await;
         text.parse::<Value>().expect("kubectl prints JSON")
     };
+    let Installation {
+        namespace: home,
+        https_port,
+        ..
+    } = node.installation;
     let routes = json(&["get", "wsr", "--all-namespaces"]).await;
-    let route = &routes["items"][0];
+    let mut routes = routes["items"].as_array().into_iter().flatten();
+    let route = routes.find(|route| route["spec"]["className"] == *home);
+    let route = route.expect("a route");
     let text = |path: &str| route.pointer(path).and_then(Value::as_str).expect(path);
     let (namespace, host) = (text("/metadata/namespace"), text("/spec/hostnames/0"));
     let secret = text("/spec/tls/certificateRefs/0/name");
@@ -141,12 +163,12 @@ async fn echoes(node: &Node) {
 
     // Whatever node port it was given, from now on it is the one that can be reached on kind, too.
     let port = format!(
-        "[{{\"op\": \"add\", \"path\": \"/spec/ports/0/nodePort\", \"value\": {HTTPS_PORT}}}]"
+        "[{{\"op\": \"add\", \"path\": \"/spec/ports/0/nodePort\", \"value\": {https_port}}}]"
     );
-    let service = ["--namespace", RELEASE, "service", DATAPLANE.name];
+    let service = ["--namespace", home, "service", DATAPLANE.name];
     let patch = [&["patch"][..], &service, &["--type=json", "-p", &port]].concat();
     node.kubectl.ok(&patch).await;
-    let dial = Dial::wss(SocketAddr::new(node.address, HTTPS_PORT), host, root);
+    let dial = Dial::wss(SocketAddr::new(node.address, *https_port), host, root);
     let mut socket = until_limit("the route of the document echoes", ROLLOUT, async || {
         dial.try_connect().await.ok().map(|(socket, _)| socket)
     })

@@ -8,7 +8,7 @@ use tests::node::crowd::{Crowd, Gone};
 use tests::node::faults::{Fault, inflict};
 use tests::node::newcomers::Newcomers;
 use tests::node::objects::{Deployment, Pod};
-use tests::node::site::{BACKEND, CHAT, CONTROLLER, DATAPLANE, RELEASE, Site};
+use tests::node::site::{BACKEND, CONTROLLER, DATAPLANE, Site};
 use tests::node::{Node, ROLLOUT, take};
 use tests::scene::SERVICE;
 use tests::wait::until_limit;
@@ -134,7 +134,8 @@ async fn without_controllers_old_dataplanes_serve_and_a_new_one_is_not_ready() {
     let fresh = until_limit("a new pod says why it is not ready", ROLLOUT, async || {
         let pods = DATAPLANE.pods(node).await;
         let pod = pods.into_iter().find(|pod| !pod.ready)?;
-        let name = ["logs", "--namespace", RELEASE, &pod.name];
+        let namespace = DATAPLANE.namespace(node);
+        let name = ["logs", "--namespace", namespace, &pod.name];
         let output = node.kubectl.run(&name, "").await;
         output.stderr.is_empty().then_some(())?;
         output.stdout.contains("listening ").then_some(pod)
@@ -181,7 +182,7 @@ async fn change_is_programmed(site: &Site) {
     );
     let arguments = [
         "--namespace",
-        CHAT,
+        site.node.installation.chat,
         "patch",
         "wsr",
         SERVICE,

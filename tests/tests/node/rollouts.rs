@@ -8,7 +8,7 @@ use tests::node::crowd::{Crowd, Gone};
 use tests::node::helm::Helm;
 use tests::node::newcomers::Newcomers;
 use tests::node::objects::{Deployment, Pod};
-use tests::node::site::{BACKEND, CONTROLLER, DATAPLANE, RELEASE, Site};
+use tests::node::site::{BACKEND, CONTROLLER, DATAPLANE, Site};
 use tests::node::{Node, ROLLOUT, take};
 use tests::wait::until_limit;
 use tokio::time::Instant;
@@ -127,12 +127,13 @@ async fn an_evicted_dataplane_drains() {
     let told = while_it_serves(&site, "a dataplane evicted", async |node| {
         let pods = DATAPLANE.pods(node).await;
         let name = &pods.first().expect("a pod of the dataplane").name;
+        let namespace = DATAPLANE.namespace(node);
         let eviction = json!({
             "apiVersion": "policy/v1",
             "kind": "Eviction",
-            "metadata": { "name": name, "namespace": RELEASE },
+            "metadata": { "name": name, "namespace": namespace },
         });
-        let path = format!("/api/v1/namespaces/{RELEASE}/pods/{name}/eviction");
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
         let arguments = ["create", "--raw", &path, "-f", "-"];
         let output = node.kubectl.run(&arguments, &eviction.to_string()).await;
         assert!(output.success, "{}", output.stderr);

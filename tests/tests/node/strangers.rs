@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tests::kubernetes::names::AUTHORITY_CONFIG_MAP;
 use tests::node::objects::{Deployment, Pod};
-use tests::node::site::{CONTROLLER, DATAPLANE, RELEASE, Site};
+use tests::node::site::{CONTROLLER, DATAPLANE, Site};
 use tests::node::{Node, ROLLOUT, take};
 use tests::wait::until_limit;
 
@@ -70,22 +70,16 @@ async fn leader_counts(node: &Node, label: &str) -> Option<[u64; 2]> {
 async fn a_pod_with_another_account_gets_no_table() {
     let site = Site::serving(take().await).await;
     let node = &site.node;
+    let home = DATAPLANE.namespace(node);
     node.kubectl
-        .apply(&account("stranger", RELEASE).to_string())
+        .apply(&account("stranger", home).to_string())
         .await;
-    impostor(node, "other-account", RELEASE, |pod| {
+    impostor(node, "other-account", home, |pod| {
         pod["serviceAccountName"] = json!("stranger");
     })
     .await;
     let reason = "the token is of another ServiceAccount";
-    is_refused(
-        node,
-        "other-account",
-        RELEASE,
-        reason,
-        "token_service_account",
-    )
-    .await;
+    is_refused(node, "other-account", home, reason, "token_service_account").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +90,7 @@ async fn a_pod_in_another_namespace_gets_no_table() {
         "get",
         "configmap",
         "--namespace",
-        RELEASE,
+        DATAPLANE.namespace(node),
         AUTHORITY_CONFIG_MAP,
         "-o",
         "json",
@@ -122,7 +116,8 @@ async fn a_pod_in_another_namespace_gets_no_table() {
 async fn a_token_for_the_api_server_gets_no_table() {
     let site = Site::serving(take().await).await;
     let node = &site.node;
-    impostor(node, "other-audience", RELEASE, |pod| {
+    let home = DATAPLANE.namespace(node);
+    impostor(node, "other-audience", home, |pod| {
         let token = &mut pod["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"];
         assert_eq!(token["audience"], "ws-ingress-controller");
         token
@@ -132,7 +127,7 @@ async fn a_token_for_the_api_server_gets_no_table() {
     })
     .await;
     let reason = "the token is for another audience";
-    is_refused(node, "other-audience", RELEASE, reason, "token_audience").await;
+    is_refused(node, "other-audience", home, reason, "token_audience").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
