@@ -34,11 +34,21 @@ use crate::kubernetes::credentials::{Access, Identity, Pair};
 use crate::kubernetes::kubectl::Kubectl;
 use crate::kubernetes::request::Api;
 use crate::tools::{Tool, require};
+use crate::wait::until_every;
 
 use installation::{Installation, Turn};
 
 /// Longest wait for pods to come, change or go. A rollout of three pods with their drain is under 30 s on an idle machine.
-pub const ROLLOUT: Duration = Duration::from_mins(3);
+const ROLLOUT: Duration = Duration::from_mins(3);
+
+/// Time between two looks at pods. Each is a few requests to an API server that has the processors of the pods: more often, and it
+/// would use most of what there is.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Waits for what pods do, within the time of a rollout.
+pub async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    until_every(LOOK, what, ROLLOUT, probe).await
+}
 
 /// The cluster, and the installation in it that a test has for its own.
 pub struct Node {

@@ -22,6 +22,16 @@ pub async fn until<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
 pub async fn until_limit<T>(
     what: &str,
     limit: Duration,
+    probe: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    until_every(INTERVAL, what, limit, probe).await
+}
+
+/// [`until_limit`] with this time between two looks, where a look is not cheap.
+pub async fn until_every<T>(
+    interval: Duration,
+    what: &str,
+    limit: Duration,
     mut probe: impl AsyncFnMut() -> Option<T>,
 ) -> T {
     let deadline = Instant::now() + limit;
@@ -31,7 +41,7 @@ pub async fn until_limit<T>(
             return found;
         }
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
-        sleep(INTERVAL).await;
+        sleep(interval).await;
     }
 }
 

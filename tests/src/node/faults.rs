@@ -2,8 +2,7 @@
 //! run, and needs no shell.
 
 use super::objects::Pod;
-use super::{Node, ROLLOUT, image};
-use crate::wait::until_limit;
+use super::{Node, eventually, image};
 
 /// What is done to a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +50,7 @@ spec:
     };
     node.kubectl.apply(&manifest).await;
     let phase = ["get", "pod", &slay, "-o", "jsonpath={.status.phase}"];
-    let ended = until_limit("slay ends", ROLLOUT, async || {
+    let ended = eventually("slay ends", async || {
         let phase = run(&phase).await;
         (phase == "Succeeded" || phase == "Failed").then_some(phase)
     })

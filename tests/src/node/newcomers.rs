@@ -8,9 +8,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::ROLLOUT;
+use super::eventually;
 use crate::client::Dial;
-use crate::wait::until_limit;
 
 /// 20 in a second.
 const PACE: Duration = Duration::from_millis(50);
@@ -36,7 +35,7 @@ impl Newcomers {
     /// Waits until this many more were taken.
     pub async fn more(&self, count: u64) {
         let target = self.taken.load(Ordering::SeqCst) + count;
-        until_limit("newcomers are taken", ROLLOUT, async || {
+        eventually("newcomers are taken", async || {
             (self.taken.load(Ordering::SeqCst) >= target || self.task.is_finished()).then_some(())
         })
         .await;

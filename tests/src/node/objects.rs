@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Node, ROLLOUT};
+use super::{Node, eventually};
 use crate::metrics::Metrics;
-use crate::wait::{until, until_limit};
+use crate::wait::until;
 
 /// A pod, at the moment it was read.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ impl Deployment {
     /// Waits until it has what it asks for: that many pods, all of the newest template, all ready, and no other.
     pub async fn settled(self, node: &Node) {
         let what = format!("{} has settled", self.name);
-        until_limit(&what, ROLLOUT, async || {
+        eventually(&what, async || {
             let deployment = self.read(node).await;
             let status = &deployment["status"];
             let newest = status["observedGeneration"] == deployment["metadata"]["generation"];
@@ -142,9 +142,7 @@ impl Deployment {
     /// The metrics of a pod.
     pub async fn metrics(self, node: &Node, pod: &Pod) -> Metrics {
         let what = format!("{} shows metrics", pod.name);
-        let text = until_limit(&what, ROLLOUT, async || {
-            self.ask(node, pod, 9901, "/metrics").await
-        });
+        let text = eventually(&what, async || self.ask(node, pod, 9901, "/metrics").await);
         Metrics::parse(&text.await)
     }
 

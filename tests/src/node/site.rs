@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use super::helm::{CHART, Helm, WAIT};
 use super::installation::{Installation, RELEASE};
 use super::objects::{Deployment, Home};
-use super::{Node, ROLLOUT, image};
+use super::{Node, eventually, image};
 use crate::certificate::{Authority, Issued};
 use crate::client::{Dial, talk};
 use crate::manifests::{Rule, Tls, in_class, route, secret};
 use crate::scene::{HOST, SECRET, SERVICE};
-use crate::wait::{until, until_limit};
+use crate::wait::until;
 
 pub const CONTROLLER: Deployment = Deployment {
     home: Home::Release,
@@ -125,17 +125,13 @@ impl Site {
 
     /// Waits until another installation has brought the CRDs.
     async fn kinds_are_known(&self) {
-        until_limit(
-            "the kinds of routes and backends are known",
-            ROLLOUT,
-            async || {
-                for plural in ["websocketroutes", "externalbackends"] {
-                    let path = format!("/apis/ws-ingress.dev/v1alpha1/{plural}?limit=1");
-                    self.node.get(&path).await?;
-                }
-                Some(())
-            },
-        )
+        eventually("the kinds of routes and backends are known", async || {
+            for plural in ["websocketroutes", "externalbackends"] {
+                let path = format!("/apis/ws-ingress.dev/v1alpha1/{plural}?limit=1");
+                self.node.get(&path).await?;
+            }
+            Some(())
+        })
         .await;
     }
 
@@ -172,7 +168,7 @@ impl Site {
     /// long as the node still sends some there: not heard at once is not taken, and another one is tried.
     pub async fn echoes(&self) {
         let dial = self.client();
-        until_limit("new sockets are taken", ROLLOUT, async || {
+        eventually("new sockets are taken", async || {
             for _ in 0..IN_A_ROW {
                 let (mut socket, _) = timeout(AT_ONCE, dial.try_connect()).await.ok()?.ok()?;
                 timeout(AT_ONCE, talk(&mut socket, "hello")).await.ok()?;

@@ -13,8 +13,7 @@ use tests::client::{Dial, talk};
 use tests::node::helm::Helm;
 use tests::node::installation::Installation;
 use tests::node::site::{CONTROLLER, DATAPLANE, Site};
-use tests::node::{Node, ROLLOUT, repository, take_first};
-use tests::wait::until_limit;
+use tests::node::{Node, eventually, repository, take_first};
 
 use crate::rollouts::while_it_serves;
 
@@ -106,7 +105,7 @@ async fn delete(node: &Node, namespaces: &[String]) {
 }
 
 async fn are_gone(node: &Node, namespaces: &[String]) {
-    until_limit("the namespaces are gone", ROLLOUT, async || {
+    eventually("the namespaces are gone", async || {
         for namespace in namespaces {
             let path = format!("/api/v1/namespaces/{namespace}");
             if node.get(&path).await.is_some() {
@@ -169,7 +168,7 @@ async fn echoes(node: &Node) {
     let patch = [&["patch"][..], &service, &["--type=json", "-p", &port]].concat();
     node.kubectl.ok(&patch).await;
     let dial = Dial::wss(SocketAddr::new(node.address, *https_port), host, root);
-    let mut socket = until_limit("the route of the document echoes", ROLLOUT, async || {
+    let mut socket = eventually("the route of the document echoes", async || {
         dial.try_connect().await.ok().map(|(socket, _)| socket)
     })
     .await;

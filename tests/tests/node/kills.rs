@@ -9,9 +9,8 @@ use tests::node::faults::{Fault, inflict};
 use tests::node::newcomers::Newcomers;
 use tests::node::objects::{Deployment, Pod};
 use tests::node::site::{BACKEND, CONTROLLER, DATAPLANE, Site};
-use tests::node::{Node, ROLLOUT, take};
+use tests::node::{Node, eventually, take};
 use tests::scene::SERVICE;
-use tests::wait::until_limit;
 use tokio::time::Instant;
 
 const SOCKETS: usize = 100;
@@ -22,7 +21,7 @@ const MORE: u64 = 20;
 /// Waits until the container of a pod was started again and is ready; in between it must not have been.
 async fn comes_back(node: &Node, deployment: Deployment, before: &Pod) {
     let what = format!("{} is started again and ready", before.name);
-    let after = until_limit(&what, ROLLOUT, async || {
+    let after = eventually(&what, async || {
         let pod = deployment.pod(node, &before.name).await?;
         (pod.restarts > before.restarts && pod.ready).then_some(pod)
     })
@@ -104,13 +103,13 @@ async fn a_dataplane_that_hangs_is_taken_out_and_then_started_again() {
 
     let start = Instant::now();
     inflict(node, Fault::Stop, &pod, "/ws-ingress-dataplane").await;
-    until_limit("a pod that hangs is not ready", ROLLOUT, async || {
+    eventually("a pod that hangs is not ready", async || {
         (!DATAPLANE.pod(node, &pod.name).await?.ready).then_some(())
     })
     .await;
     site.echoes().await;
     let taken = start.elapsed();
-    until_limit("a pod that hangs is started again", ROLLOUT, async || {
+    eventually("a pod that hangs is started again", async || {
         let now = DATAPLANE.pod(node, &pod.name).await?;
         (now.restarts > pod.restarts && now.ready).then_some(())
     })
@@ -131,7 +130,7 @@ async fn without_controllers_old_dataplanes_serve_and_a_new_one_is_not_ready() {
     CONTROLLER.settled(node).await;
     DATAPLANE.scale(node, 3).await;
 
-    let fresh = until_limit("a new pod says why it is not ready", ROLLOUT, async || {
+    let fresh = eventually("a new pod says why it is not ready", async || {
         let pods = DATAPLANE.pods(node).await;
         let pod = pods.into_iter().find(|pod| !pod.ready)?;
         let namespace = DATAPLANE.namespace(node);
@@ -160,7 +159,7 @@ async fn without_controllers_old_dataplanes_serve_and_a_new_one_is_not_ready() {
 
 /// The controller that holds the Lease.
 async fn leader(node: &Node) -> Pod {
-    until_limit("a controller leads", ROLLOUT, async || {
+    eventually("a controller leads", async || {
         for pod in CONTROLLER.pods(node).await {
             let metrics = CONTROLLER.metrics(node, &pod).await;
             if metrics.sum("ws_ingress_controller_leader", &[]) == 1 {
@@ -191,7 +190,7 @@ async fn change_is_programmed(site: &Site) {
         &patch,
     ];
     site.node.kubectl.ok(&arguments).await;
-    until_limit("a changed route is programmed", ROLLOUT, async || {
+    eventually("a changed route is programmed", async || {
         let route = site.route().await;
         let conditions = route["status"]["conditions"].as_array()?;
         let programmed = conditions.iter().any(|condition: &Value| {

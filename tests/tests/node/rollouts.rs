@@ -9,8 +9,7 @@ use tests::node::helm::Helm;
 use tests::node::newcomers::Newcomers;
 use tests::node::objects::{Deployment, Pod};
 use tests::node::site::{BACKEND, CONTROLLER, DATAPLANE, Site};
-use tests::node::{Node, ROLLOUT, take};
-use tests::wait::until_limit;
+use tests::node::{Node, eventually, take};
 use tokio::time::Instant;
 
 const SOCKETS: usize = 300;
@@ -29,7 +28,7 @@ pub(crate) async fn while_it_serves(
     let crowd = Crowd::gather(&client, SOCKETS).await;
     for pod in &dataplanes {
         let what = format!("{} counts the sockets that it holds", pod.name);
-        until_limit(&what, ROLLOUT, async || {
+        eventually(&what, async || {
             let metrics = DATAPLANE.metrics(node, pod).await;
             let count = metrics.sum("ws_ingress_open_sockets", &[]);
             (count == crowd.through(&pod.ip)).then_some(())

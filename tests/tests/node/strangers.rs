@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 use tests::kubernetes::names::AUTHORITY_CONFIG_MAP;
 use tests::node::objects::{Deployment, Pod};
 use tests::node::site::{CONTROLLER, DATAPLANE, Site};
-use tests::node::{Node, ROLLOUT, take};
-use tests::wait::until_limit;
+use tests::node::{Node, eventually, take};
 
 /// Another namespace, where the account and the authority have the names that they have at home.
 const ELSEWHERE: &str = "elsewhere";
@@ -33,12 +32,12 @@ async fn is_refused(node: &Node, name: &str, namespace: &str, reason: &str, labe
         let all: Vec<_> = all.iter().map(String::as_str).collect();
         node.kubectl.run(&all, "").await.stdout
     };
-    until_limit(&format!("{name} is told: {reason}"), ROLLOUT, async || {
+    eventually(&format!("{name} is told: {reason}"), async || {
         let log = run(&["logs", name]).await;
         log.contains(reason).then_some(())
     })
     .await;
-    until_limit(&format!("the leader counts {label}"), ROLLOUT, async || {
+    eventually(&format!("the leader counts {label}"), async || {
         let [refused, connected] = leader_counts(node, label).await?;
         (refused > 0 && connected == 2).then_some(())
     })
