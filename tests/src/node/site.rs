@@ -76,7 +76,7 @@ impl Site {
         site
     }
 
-    /// `helm uninstall`; the namespace stays.
+    /// `helm uninstall`, until the pods are gone; the namespace stays.
     pub async fn uninstall(node: &Node, helm: Helm) {
         let Installation {
             namespace,
@@ -85,7 +85,7 @@ impl Site {
         } = node.installation;
         as_usual.store(false, Ordering::SeqCst);
         let release = ["uninstall", RELEASE, "--namespace", namespace];
-        let flags = ["--ignore-not-found", "--wait", WAIT];
+        let flags = ["--ignore-not-found", "--cascade=foreground", "--wait", WAIT];
         helm.ok(node, &[&release[..], &flags].concat()).await;
     }
 

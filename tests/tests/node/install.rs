@@ -42,9 +42,8 @@ async fn from_nothing_to_an_upgrade(helm: Helm) {
     }
 
     // The same release with the values that the other tests have, and a change of all its pods.
-    no_route_is_left(&node).await;
     let site = Site { node };
-    site.upgrade(helm, "").await;
+    tokio::join!(no_route_is_left(&site.node), site.upgrade(helm, ""));
     site.serve().await;
     let what = format!("helm upgrade ({helm:?})");
     let told = while_it_serves(&site, &what, async |_| {
@@ -58,61 +57,53 @@ async fn from_nothing_to_an_upgrade(helm: Helm) {
     nothing_is_installed(helm, &site.node).await;
 }
 
-/// Removes every route with all that is behind it, and uninstalls the release.
+/// Removes every route with all that is behind it, and the release with its namespace.
 async fn nothing_is_installed(helm: Helm, node: &Node) {
-    let mut namespaces = namespaces_of_routes(node).await;
-    delete(node, &namespaces).await;
+    tokio::join!(no_route_is_left(node), no_release_is_left(helm, node));
+}
+
+async fn no_release_is_left(helm: Helm, node: &Node) {
     // Otherwise the controllers would ask on for a moment without the roles that helm has deleted.
     if CONTROLLER.find(node).await.is_some() {
         CONTROLLER.scale(node, 0).await;
         CONTROLLER.settled(node).await;
     }
     Site::uninstall(node, helm).await;
-    let home = vec![node.installation.namespace.to_owned()];
-    delete(node, &home).await;
-    namespaces.extend(home);
-    are_gone(node, &namespaces).await;
+    remove(node, node.installation.namespace).await;
 }
 
-/// Removes every route with all that is behind it.
+/// Removes the namespaces of the installation's routes.
 async fn no_route_is_left(node: &Node) {
-    let namespaces = namespaces_of_routes(node).await;
-    delete(node, &namespaces).await;
-    are_gone(node, &namespaces).await;
-}
-
-/// Where the routes of the installation are.
-async fn namespaces_of_routes(node: &Node) -> Vec<String> {
     // Before the first install there is no such kind.
     let routes = node
         .get("/apis/ws-ingress.dev/v1alpha1/websocketroutes")
         .await;
     let routes = routes.unwrap_or_default();
-    let routes = routes["items"].as_array().into_iter().flatten();
-    routes
-        .filter(|route| route["spec"]["className"] == node.installation.namespace)
-        .filter_map(|route| route["metadata"]["namespace"].as_str())
-        .map(str::to_owned)
-        .collect()
-}
-
-async fn delete(node: &Node, namespaces: &[String]) {
-    for namespace in namespaces {
-        let flags = ["--ignore-not-found", "--wait=false"];
-        let delete = [&["delete", "namespace", namespace][..], &flags].concat();
-        node.kubectl.ok(&delete).await;
+    for route in routes["items"].as_array().into_iter().flatten() {
+        if route["spec"]["className"] == node.installation.namespace {
+            let namespace = route["metadata"]["namespace"].as_str();
+            remove(node, namespace.expect("a route is in a namespace")).await;
+        }
     }
 }
 
-async fn are_gone(node: &Node, namespaces: &[String]) {
-    eventually("the namespaces are gone", async || {
-        for namespace in namespaces {
-            let path = format!("/api/v1/namespaces/{namespace}");
-            if node.get(&path).await.is_some() {
-                return None;
-            }
-        }
-        Some(())
+/// Removes a namespace, its pods first: at a namespace with pods Kubernetes looks again only after half of their grace period.
+async fn remove(node: &Node, namespace: &str) {
+    let at_once = ["--ignore-not-found", "--wait=false"];
+    let delete = async |what: &[&str]| {
+        let arguments = [&["delete"], what, &at_once].concat();
+        node.kubectl.ok(&arguments).await;
+    };
+    let path = format!("/api/v1/namespaces/{namespace}");
+    delete(&["deployments", "--all", "--namespace", namespace]).await;
+    eventually(&format!("{namespace} has no pods"), async || {
+        let pods = node.get(&format!("{path}/pods")).await?;
+        pods["items"].as_array()?.is_empty().then_some(())
+    })
+    .await;
+    delete(&["namespace", namespace]).await;
+    eventually(&format!("{namespace} is gone"), async || {
+        node.get(&path).await.is_none().then_some(())
     })
     .await;
 }
