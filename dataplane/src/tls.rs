@@ -8,14 +8,15 @@
 mod hello;
 mod slots;
 mod socket;
+mod tickets;
 
 use std::io;
 use std::sync::Arc;
 
-use route_table::{Certificate, HostTls, Hostname, RouteTable};
+use route_table::{Certificate, HostTls, Hostname, RouteTable, TlsPolicy};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use self::hello::Hello;
 pub(crate) use self::slots::Slots;
 use self::slots::{Shed, handshake};
 pub(crate) use self::socket::TlsSocket;
+use self::tickets::Tickets;
 use crate::send_limit::SendLimit;
 use crate::stream::Stream;
 
@@ -65,6 +67,7 @@ impl TlsError {
 #[derive(Debug)]
 pub(crate) struct Tls {
     base: ServerConfig,
+    tickets: Tickets,
 }
 
 impl Tls {
@@ -76,10 +79,12 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(NoCertificate));
         base.alpn_protocols = vec![b"http/1.1".to_vec()];
-        base.ticketer = aws_lc_rs::Ticketer::new()?;
+        // Sessions by id (TLS 1.2) would be kept here, in the memory of all hosts together, and know no policy.
+        base.session_storage = Arc::new(NoServerSessionStorage {});
         // A browser uses one ticket for its next connection; four only fill the first flight.
         base.send_tls13_tickets = 1;
-        Ok(Self { base })
+        let tickets = Tickets::new()?;
+        Ok(Self { base, tickets })
     }
 
     /// Performs the handshake. The caller sets the deadline; a client that has said nothing when `stopping` comes is let go.
@@ -95,9 +100,14 @@ impl Tls {
             () = stopping.cancelled() => return Err(TlsError::Stopping),
         };
         match choose(&message.client_hello(), table) {
-            Ok((name, certificate)) => {
+            Ok(Choice {
+                name,
+                certificate,
+                policy,
+            }) => {
                 drop(message);
                 let mut config = self.base.clone();
+                config.ticketer = self.tickets.under(policy);
                 config.cert_resolver = Arc::new(Chosen(certificate.certified().clone()));
                 let stream = handshake(stream, Arc::new(config), received, slots).await?;
                 Ok((Stream::Accepted(Box::new(stream)), name))
@@ -112,12 +122,16 @@ impl Tls {
     }
 }
 
+/// What a ClientHello is answered with.
+struct Choice {
+    name: Hostname,
+    certificate: Arc<Certificate>,
+    policy: TlsPolicy,
+}
+
 /// The hostname of a ClientHello and the best certificate for it: the first that names it and that the client can verify the
 /// signature of, else the first that the client can verify, else the first.
-fn choose(
-    hello: &ClientHello<'_>,
-    table: &RouteTable,
-) -> Result<(Hostname, Arc<Certificate>), TlsError> {
+fn choose(hello: &ClientHello<'_>, table: &RouteTable) -> Result<Choice, TlsError> {
     let name = hello
         .server_name()
         .and_then(|name| Hostname::parse(name).ok())
@@ -137,8 +151,13 @@ fn choose(
     // Of equals, min_by_key keeps the first.
     let best =
         usable.min_by_key(|certificate| (!can_sign(certificate), !certificate.is_for(&name)));
-    best.map(|certificate| (name, certificate.clone()))
-        .ok_or(TlsError::NoCertificate)
+    let certificate = best.ok_or(TlsError::NoCertificate)?.clone();
+    let policy = table.tls_policy(host);
+    Ok(Choice {
+        name,
+        certificate,
+        policy,
+    })
 }
 
 /// The certificate that was chosen for this handshake.
@@ -160,3 +179,6 @@ impl ResolvesServerCert for NoCertificate {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

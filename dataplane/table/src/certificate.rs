@@ -12,6 +12,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use sha2::digest::Output;
 use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
@@ -98,6 +99,8 @@ pub enum CertificateError {
 pub struct Certificate {
     resource: Arc<CertificateResource>,
     certified: Arc<CertifiedKey>,
+    /// SHA-256 of the leaf.
+    leaf_digest: Output<Sha256>,
     /// DNS names of the leaf; those that are not valid hostnames are left out.
     names: Vec<HostPattern>,
     not_before: i64,
@@ -136,10 +139,12 @@ impl Certificate {
             }
             _ => CertificateError::Leaf,
         })?;
+        let leaf_digest = Sha256::digest(leaf);
         let resource = Arc::new(CertificateResource::Serve { chain, key });
         Ok(Self {
             resource,
             certified: Arc::new(certified),
+            leaf_digest,
             names,
             not_before,
             not_after,
@@ -180,12 +185,12 @@ impl Certificate {
 
     /// SHA-256 of the leaf in hexadecimal, as people compare certificates.
     pub fn fingerprint(&self) -> String {
-        let leaf = self
-            .certified
-            .cert
-            .first()
-            .map_or(&[][..], |leaf| leaf.as_ref());
-        format!("{:x}", Sha256::digest(leaf))
+        format!("{:x}", self.leaf_digest)
+    }
+
+    /// SHA-256 of the leaf.
+    pub(crate) fn leaf_digest(&self) -> &[u8] {
+        &self.leaf_digest
     }
 
     /// First second of validity, since the Unix epoch.

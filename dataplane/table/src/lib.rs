@@ -18,6 +18,7 @@ mod origin;
 mod path;
 mod route;
 mod table;
+mod tls_policy;
 
 pub use addresses::{Loopback, is_off_limits, meant_by};
 pub use backend::{Backend, Endpoint, EndpointState, MAX_ENDPOINTS};
@@ -45,3 +46,4 @@ pub use route::{
     Timeouts, WeightedBackend,
 };
 pub use table::{Invalid, Rejected, ResourceKey, Resources, RouteTable};
+pub use tls_policy::TlsPolicy;
