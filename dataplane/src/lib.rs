@@ -26,6 +26,8 @@ mod matching;
 mod metrics;
 mod names;
 mod origin;
+#[cfg(test)]
+mod pieces;
 mod plain;
 mod pool;
 mod proxy_protocol;

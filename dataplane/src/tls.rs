@@ -181,4 +181,6 @@ impl ResolvesServerCert for NoCertificate {
 }
 
 #[cfg(test)]
+pub(crate) mod pair;
+#[cfg(test)]
 mod tests;

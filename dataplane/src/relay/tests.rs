@@ -1,5 +1,7 @@
 //! The relay between two in-memory peers, on a paused clock.
 
+use std::io;
+
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::runtime::Builder;
@@ -7,6 +9,10 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::frames::close_frame;
+
+mod peers;
+mod pipes;
+mod sockets;
 
 impl RelayStream for DuplexStream {
     fn reset_on_drop(&mut self) {}
@@ -301,7 +307,7 @@ async fn a_backend_that_is_held_back_is_not_silent() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(crate::pieces::cases(64))]
     #[test]
     fn bytes_arrive_exact_and_in_order(
         up in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..600), 0..20),

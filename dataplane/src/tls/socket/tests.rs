@@ -1,73 +1,30 @@
 //! The server's end against rustls' own client: over streams cut into pieces of every size, and record by record.
 
 use std::io::{Read as _, Write as _};
-use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{
-    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, SupportedProtocolVersion,
-    version,
-};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, ProtocolVersion, version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex, split};
 use tokio::join;
 use tokio::runtime::Builder;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
-use crate::tls::hello;
+use crate::tls::pair::{self, CONFIGS, NAME, accept, configs_with};
 
-const NAME: &str = "chat.example.com";
-
-/// A server and a client that trusts it, for each version.
-static CONFIGS: LazyLock<[(Arc<ServerConfig>, Arc<ClientConfig>); 2]> =
-    LazyLock::new(|| [configs(&version::TLS13), configs(&version::TLS12)]);
-
-fn configs(version: &'static SupportedProtocolVersion) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let issued = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
-    let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
-    let chain = vec![issued.cert.der().clone()];
-    let mut roots = RootCertStore::empty();
-    roots.add(chain[0].clone()).unwrap();
-    let server = ServerConfig::builder_with_provider(provider.clone());
-    let server = server.with_protocol_versions(&[version]).unwrap();
-    let server = server.with_no_client_auth().with_single_cert(chain, key);
-    let client = ClientConfig::builder_with_provider(provider);
-    let client = client.with_protocol_versions(&[version]).unwrap();
-    let client = client.with_root_certificates(roots).with_no_client_auth();
-    (Arc::new(server.unwrap()), Arc::new(client))
-}
-
-async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    config: &Arc<ServerConfig>,
-) -> io::Result<TlsSocket<S>> {
-    let hello = hello::read(&mut stream).await?;
-    let mut socket = TlsSocket::begin(stream, config.clone(), hello.received)?;
-    socket.finish().await?;
-    Ok(socket)
-}
+mod forged;
+mod handshakes;
+mod records;
 
 /// Both ends over a pipe that holds `pipe` bytes a direction.
 async fn connect(
-    (server, client): &(Arc<ServerConfig>, Arc<ClientConfig>),
+    configs: &(Arc<ServerConfig>, Arc<ClientConfig>),
     pipe: usize,
 ) -> (TlsSocket<DuplexStream>, TlsStream<DuplexStream>) {
     let (near, far) = duplex(pipe);
-    let connector = TlsConnector::from(client.clone());
-    let name = ServerName::try_from(NAME).unwrap();
-    let accepting = async {
-        let mut server = accept(near, server).await.unwrap();
-        // The last word is the server's here, and the client waits for it; in TLS 1.3 it is a ticket, which nobody waits for.
-        if server.session.connection.protocol_version() == Some(ProtocolVersion::TLSv1_2) {
-            server.flush().await.unwrap();
-        }
-        server
-    };
-    let (server, client) = join!(accepting, connector.connect(name, far));
-    (server, client.unwrap())
+    pair::connect(configs, near, far).await
 }
 
 fn run<T>(test: impl Future<Output = T>) -> T {
@@ -79,7 +36,8 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// Bytes that differ from place to place.
 fn pattern(length: usize, seed: usize) -> Vec<u8> {
-    let byte = |at: usize| (at.wrapping_mul(31).wrapping_add(seed) % 251) as u8;
+    let byte = |at: usize| at.wrapping_mul(31).wrapping_add(seed) % 251;
+    let byte = |at| byte(at).to_le_bytes()[0];
     (0..length).map(byte).collect()
 }
 
@@ -104,7 +62,7 @@ async fn read(mut end: impl AsyncRead + Unpin, room: usize) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(crate::pieces::cases(64))]
 
     #[test]
     fn both_directions_arrive_whole_whatever_the_pieces(
@@ -122,7 +80,7 @@ proptest! {
             let (sent_up, sent_down) = (pattern(up, 1), pattern(down, 2));
             let (server_read, server_write) = split(server);
             let (client_read, client_write) = split(client);
-            let (_, got_up, _, got_down) = join!(
+            let ((), got_up, (), got_down) = join!(
                 write(client_write, &sent_up, piece),
                 read(server_read, room),
                 write(server_write, &sent_down, piece),
