@@ -122,7 +122,7 @@ async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// A TLS connection; an alert of the server is an error that wraps [`rustls::Error::AlertReceived`].
-pub(crate) async fn tls(
+pub async fn tls(
     address: SocketAddr,
     sni: &str,
     root: CertificateDer<'static>,

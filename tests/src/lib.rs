@@ -18,6 +18,7 @@
 //! | [`node`] | a cluster that runs pods, and the product as its chart installs it |
 //! | [`helm`], [`chart`], [`chart_cases`] | the chart, rendered and installed; its values; sets of values |
 //! | [`nginx`] | real nginx on the example's files |
+//! | [`conversation`] | one socket and many random messages, through whichever client |
 //! | [`metrics`], [`wait`], [`tools`], [`malformed`] | reading, waiting, external programs, the data file |
 //! | [`mod@bench`] | what the relay costs, beside other proxies |
 //! | [`namespace`] | a network of a test's own |
@@ -36,6 +37,7 @@ pub mod certificate;
 pub mod chart;
 pub mod chart_cases;
 pub mod client;
+pub mod conversation;
 pub mod dns;
 pub mod echo;
 pub mod echo_process;

@@ -220,6 +220,14 @@ impl Connection {
         }
     }
 
+    /// The connection below TLS, for what no TLS would send.
+    pub fn below_tls(&mut self) -> &mut TcpStream {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => stream.get_mut().0,
+        }
+    }
+
     /// Ends this side's writing: `close_notify` on TLS, then FIN. Reading goes on.
     pub async fn finish(&mut self) -> io::Result<()> {
         match &mut self.stream {

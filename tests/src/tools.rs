@@ -36,6 +36,12 @@ pub enum Tool {
     Schemas,
     /// `nginx`, as Debian builds it.
     Nginx,
+    /// The client in Go, with `coder/websocket`.
+    Go,
+    /// Java with its compiler.
+    Java,
+    /// `openssl`, the program.
+    OpenSsl,
 }
 
 impl Tool {
@@ -57,6 +63,9 @@ impl Tool {
             Self::Nginx => file(tools.join("nginx/usr/sbin/nginx"))
                 .or_else(|| on_path("nginx"))
                 .or_else(|| file(PathBuf::from("/usr/sbin/nginx"))),
+            Self::Go => file(tools.join("go/client")),
+            Self::Java => on_path("javac").and_then(|_| on_path("java")),
+            Self::OpenSsl => on_path("openssl"),
         }
     }
 }
