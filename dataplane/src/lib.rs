@@ -6,6 +6,8 @@
 //! new handshakes only.
 
 mod admin;
+#[cfg(feature = "jemalloc")]
+mod allocator;
 pub mod args;
 mod balance;
 mod capacity;
