@@ -13,7 +13,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -21,7 +20,7 @@ use self::half::{Fault, Half};
 use crate::drain::CloseOrder;
 use crate::frames::{Sender, Until};
 use crate::send_limit::SendLimit;
-use crate::stream::Stream;
+use crate::stream::{Stream, Transport};
 
 /// A timer that is not needed is set this far ahead.
 const FAR: Duration = Duration::from_hours(8760);
@@ -91,7 +90,7 @@ impl Ended {
 }
 
 /// A stream that a relay can own.
-pub(crate) trait RelayStream: AsyncRead + AsyncWrite + Unpin {
+pub(crate) trait RelayStream: Transport {
     /// Makes the drop of this stream a TCP reset, without any farewell.
     fn reset_on_drop(&mut self);
     /// Sets the longest time that one write may wait; zero is none.

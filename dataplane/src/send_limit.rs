@@ -10,9 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{SendFlags, send};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::stream::Transport;
 
 /// A TCP stream and the longest time that one write may wait.
 #[derive(Debug)]
@@ -101,6 +104,35 @@ impl SendLimit {
             io::ErrorKind::TimedOut,
             "the peer took no byte for the whole send timeout",
         )))
+    }
+}
+
+impl Transport for SendLimit {
+    fn poll_write_last(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = loop {
+            match self.tcp.poll_write_ready(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+            // The kernel holds the last segment for the FIN.
+            let sent = self.tcp.try_io(Interest::WRITABLE, || {
+                Ok(send(
+                    &self.tcp,
+                    bytes,
+                    SendFlags::MORE | SendFlags::NOSIGNAL,
+                )?)
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => break Poll::Ready(sent),
+            }
+        };
+        self.limited(context, written)
     }
 }
 

@@ -10,6 +10,18 @@ use tokio_rustls::client::TlsStream;
 use crate::send_limit::SendLimit;
 use crate::tls::TlsSocket;
 
+/// A stream whose last bytes can go with its end.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin {
+    /// As `poll_write`, of bytes that the end of this direction follows at once: both may go as one packet.
+    fn poll_write_last(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(context, bytes)
+    }
+}
+
 /// Plain or TLS, as server or as client.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -27,6 +39,20 @@ impl Stream {
             Self::Plain(stream) => stream,
             Self::Accepted(stream) => stream.stream(),
             Self::Connected(stream) => stream.get_mut().0,
+        }
+    }
+}
+
+impl Transport for Stream {
+    fn poll_write_last(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_write_last(context, bytes),
+            Self::Accepted(stream) => stream.poll_write_last(context, bytes),
+            Self::Connected(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 }

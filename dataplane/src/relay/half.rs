@@ -7,13 +7,14 @@
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::drain::CloseOrder;
 use crate::frames::{Scanner, Sender, Until, close_frame};
+use crate::stream::Transport;
 
 /// Read at once, and the most that waits: four TLS records keep a fast peer busy while a slow one catches up.
 const READ_BYTES: usize = 64 * 1024;
@@ -208,7 +209,7 @@ impl Half {
         &mut self,
         context: &mut Context<'_>,
         source: &mut (impl AsyncRead + Unpin),
-        sink: &mut (impl AsyncWrite + Unpin),
+        sink: &mut impl Transport,
     ) -> Result<usize, Fault> {
         let mut read = 0;
         let mut reads = 0;
@@ -233,7 +234,7 @@ impl Half {
     fn poll_delivered(
         &mut self,
         context: &mut Context<'_>,
-        sink: &mut (impl AsyncWrite + Unpin),
+        sink: &mut impl Transport,
     ) -> Result<Poll<()>, Fault> {
         while !self.waiting.is_empty() {
             match Pin::new(&mut *sink).poll_write(context, &self.waiting) {
@@ -264,26 +265,38 @@ impl Half {
         &mut self,
         context: &mut Context<'_>,
         source: &mut (impl AsyncRead + Unpin),
-        sink: &mut (impl AsyncWrite + Unpin),
+        sink: &mut impl Transport,
         scratch: &mut [u8],
     ) -> Result<Poll<usize>, Fault> {
         let mut buffer = ReadBuf::new(scratch);
-        match Pin::new(source).poll_read(context, &mut buffer) {
-            Poll::Pending => return Ok(Poll::Pending),
-            // TLS that ends without close_notify: most clients just close, and a FIN is what it was.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-            Poll::Ready(Err(_)) => return Err(Fault::Source),
-            Poll::Ready(Ok(())) => {}
-        }
-        let bytes = buffer.filled();
-        if bytes.is_empty() {
+        let Poll::Ready(read) = read_once(context, source, &mut buffer) else {
+            return Ok(Poll::Pending);
+        };
+        if read? == 0 {
             self.source_ended = true;
             return Ok(Poll::Ready(0));
         }
         let waited = matches!(self.close, Close::Waiting { .. });
-        let passed = self.follow(bytes);
+        let mut passed = self.follow(buffer.filled());
+        // Behind a Close stands the end of the stream, most times here already, and the sink may send both as one.
+        let mut fault = Ok(());
+        if self.is_at_end_after_close() && matches!(self.close, Close::None) {
+            let before = buffer.filled().len();
+            match read_once(context, source, &mut buffer) {
+                Poll::Ready(Ok(0)) => self.source_ended = buffer.remaining() > 0,
+                Poll::Ready(Ok(_)) => passed += self.follow(&buffer.filled()[before..]),
+                Poll::Ready(Err(error)) => fault = Err(error),
+                Poll::Pending => {}
+            }
+        }
+        let bytes = buffer.filled();
         if !self.broken() && passed > 0 {
-            let written = match Pin::new(sink).poll_write(context, &bytes[..passed]) {
+            let writing = if self.source_ended && passed == bytes.len() {
+                sink.poll_write_last(context, bytes)
+            } else {
+                Pin::new(sink).poll_write(context, &bytes[..passed])
+            };
+            let written = match writing {
                 Poll::Ready(Ok(written)) => written,
                 Poll::Ready(Err(error)) => {
                     self.on_write_error(&error)?;
@@ -301,6 +314,7 @@ impl Half {
         } else if waited {
             self.close_if_at_boundary();
         }
+        fault?;
         Ok(Poll::Ready(bytes.len()))
     }
 
@@ -316,7 +330,7 @@ impl Half {
     fn poll_end(
         &mut self,
         context: &mut Context<'_>,
-        sink: &mut (impl AsyncWrite + Unpin),
+        sink: &mut impl Transport,
     ) -> Result<(), Fault> {
         if self.write_done() || self.is_held_back() {
             return Ok(());
@@ -343,5 +357,21 @@ impl Half {
     fn break_off(&mut self) {
         self.sink = Sink::Broken;
         self.waiting.clear();
+    }
+}
+
+/// Reads once; returns how much.
+fn read_once(
+    context: &mut Context<'_>,
+    source: &mut (impl AsyncRead + Unpin),
+    buffer: &mut ReadBuf<'_>,
+) -> Poll<Result<usize, Fault>> {
+    let before = buffer.filled().len();
+    match ready!(Pin::new(source).poll_read(context, buffer)) {
+        // TLS that ends without close_notify: most clients just close, and a FIN is what it was.
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+            Poll::Ready(Err(Fault::Source))
+        }
+        Ok(()) | Err(_) => Poll::Ready(Ok(buffer.filled().len() - before)),
     }
 }

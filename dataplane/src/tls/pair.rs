@@ -6,14 +6,17 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::join;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::TlsSocket;
 use super::hello;
+use crate::pieces::Pieces;
+use crate::stream::Transport;
 
 pub(crate) const NAME: &str = "chat.example.com";
 
@@ -45,8 +48,12 @@ pub(crate) fn configs_with(
     (Arc::new(server.unwrap()), Arc::new(client))
 }
 
+impl Transport for DuplexStream {}
+impl Transport for TcpStream {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Transport for Pieces<S> {}
+
 /// The server's end, from its first byte on.
-pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn accept<S: Transport>(
     mut stream: S,
     config: &Arc<ServerConfig>,
 ) -> io::Result<TlsSocket<S>> {
@@ -63,7 +70,7 @@ pub(crate) async fn connect<S, C>(
     far: C,
 ) -> (TlsSocket<S>, TlsStream<C>)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Transport,
     C: AsyncRead + AsyncWrite + Unpin,
 {
     let connector = TlsConnector::from(client.clone());

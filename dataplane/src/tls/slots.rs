@@ -14,7 +14,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -22,6 +21,7 @@ use tokio::time::timeout;
 use super::{TlsError, TlsSocket};
 use crate::config::Limits;
 use crate::metrics::Metrics;
+use crate::stream::Transport;
 
 /// Why a handshake was not computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,7 @@ async fn others_first() {
 }
 
 /// Performs a handshake of which `received` is what the client has sent so far, a whole `ClientHello` at least.
-pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn handshake<S: Transport>(
     stream: S,
     config: Arc<ServerConfig>,
     received: Vec<u8>,

@@ -19,8 +19,10 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus,
     WriteTraffic,
 };
-use rustls::{HandshakeKind, ServerConfig};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::stream::Transport;
 
 /// Bytes of records that are read at once: four of full size.
 const READ_BYTES: usize = 64 * 1024;
@@ -33,13 +35,16 @@ const RECEIVED_BYTES: usize = 2 * READ_BYTES;
 const WRITE_BYTES: usize = 64 * 1024;
 
 /// What encryption adds to [`WRITE_BYTES`]: head, nonce, padding and tag of five records, and a key update before them.
-const OVERHEAD_BYTES: usize = 1024;
+const OVERHEAD_BYTES: usize = 512;
+
+/// Longest ticket that goes out together with what is written first; one without a client's certificate has a fourth of this.
+const TICKET_BYTES: usize = 1024;
 
 thread_local! {
     /// Records as they came.
     static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_BYTES]);
     /// Records as they go out.
-    static SENDING: RefCell<Vec<u8>> = RefCell::new(vec![0; WRITE_BYTES + OVERHEAD_BYTES]);
+    static SENDING: RefCell<Vec<u8>> = RefCell::new(vec![0; TICKET_BYTES + WRITE_BYTES + OVERHEAD_BYTES]);
 }
 
 /// The server's end of a TLS connection over `S`.
@@ -57,6 +62,8 @@ struct Session {
     plain: Waiting,
     /// Records that the stream has not taken.
     sealed: Waiting,
+    /// `sealed` is a session ticket that goes out with what is written next, and not before.
+    ticket: bool,
     /// Whether the client has sent `close_notify`.
     ended: bool,
     /// Whether we have.
@@ -93,7 +100,7 @@ impl Waiting {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> TlsSocket<S> {
+impl<S: Transport> TlsSocket<S> {
     /// Answers what the client has sent so far, which is `received`; [`Self::finish`] sends the answer. This is the costly part of a handshake.
     pub(crate) fn begin(
         stream: S,
@@ -105,6 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsSocket<S> {
             received,
             plain: Waiting::default(),
             sealed: Waiting::default(),
+            ticket: false,
             ended: false,
             closed: false,
             failed: None,
@@ -163,8 +171,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsSocket<S> {
 
     fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
+            self.session.hold_ticket();
             let sent = self.poll_send(context)?;
-            // What is left of our last flight, a ticket, waits for no reader: it goes before anything else.
+            // What is left of our last flight goes before anything else.
             if !self.session.connection.is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
@@ -214,11 +223,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsSocket<S> {
         })
     }
 
-    /// Writes what waits; ready when nothing waits any more.
+    /// Writes what waits and is not held; ready when nothing waits any more.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { stream, session } = self;
+        if session.ticket {
+            return Poll::Ready(Ok(()));
+        }
         while !session.sealed.is_empty() {
-            let sent = ready!(Pin::new(&mut *stream).poll_write(context, session.sealed.rest()))?;
+            let rest = session.sealed.rest();
+            let sending = if session.closed {
+                stream.poll_write_last(context, rest)
+            } else {
+                Pin::new(&mut *stream).poll_write(context, rest)
+            };
+            let sent = ready!(sending)?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -235,6 +253,7 @@ impl Session {
             connection,
             plain,
             sealed,
+            ticket,
             ended,
             failed,
             ..
@@ -259,7 +278,11 @@ impl Session {
                         }
                     }
                 }
-                Ok(ConnectionState::EncodeTlsData(record)) => encode(record, sealed),
+                Ok(ConnectionState::EncodeTlsData(record)) => {
+                    encode(record, sealed);
+                    // Whatever stands behind it must not be held.
+                    *ticket = false;
+                }
                 // Ours to send now: nothing is sent before what stands in `sealed`.
                 Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
                 Ok(ConnectionState::PeerClosed) => *ended = true,
@@ -283,6 +306,7 @@ impl Session {
                     {
                         encode(record, sealed);
                     }
+                    *ticket = false;
                     return used;
                 }
             }
@@ -304,6 +328,28 @@ impl Session {
         self.in_traffic(|traffic| traffic.encrypt(plain, records).map_err(io::Error::other))
     }
 
+    /// TLS 1.3 ends with the client's word, and a ticket is all that we have to say then: nobody waits for it, and with the first answer it
+    /// costs no packet of its own.
+    fn hold_ticket(&mut self) {
+        let length = self.sealed.rest().len();
+        self.ticket = !self.connection.is_handshaking()
+            && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            && self.failed.is_none()
+            && (1..=TICKET_BYTES).contains(&length);
+    }
+
+    /// Moves a ticket that is held into `records`; returns how long it is.
+    fn take_ticket(&mut self, records: &mut [u8]) -> usize {
+        if !std::mem::take(&mut self.ticket) {
+            return 0;
+        }
+        let ticket = self.sealed.rest();
+        let length = ticket.len();
+        records[..length].copy_from_slice(ticket);
+        self.sealed.take(length);
+        length
+    }
+
     /// Says that nothing more will come, once.
     fn close(&mut self) {
         if std::mem::replace(&mut self.closed, true) {
@@ -318,6 +364,7 @@ impl Session {
         }) {
             self.sealed.put(&alert[..length]);
         }
+        self.ticket = false;
     }
 
     fn in_traffic<T>(
@@ -365,7 +412,7 @@ fn invalid(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsSocket<S> {
+impl<S: Transport> AsyncRead for TlsSocket<S> {
     /// A stream that ends without `close_notify` is `UnexpectedEof`.
     fn poll_read(
         self: Pin<&mut Self>,
@@ -394,7 +441,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsSocket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsSocket<S> {
+impl<S: Transport> AsyncWrite for TlsSocket<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -404,7 +451,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsSocket<S> {
         ready!(this.poll_send(context))?;
         let taken = &bytes[..bytes.len().min(WRITE_BYTES)];
         SENDING.with_borrow_mut(|records| {
-            let length = this.session.seal(taken, records)?;
+            let held = this.session.take_ticket(records);
+            let length = held + this.session.seal(taken, &mut records[held..])?;
             let mut rest = &records[..length];
             // A record of the handshake may have come before these.
             if this.session.sealed.is_empty()
@@ -429,6 +477,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsSocket<S> {
         this.session.close();
         ready!(this.poll_send(context))?;
         Pin::new(&mut this.stream).poll_shutdown(context)
+    }
+}
+
+impl<S: Transport> Transport for TlsSocket<S> {
+    fn poll_write_last(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_send(context))?;
+        let session = &mut self.session;
+        let taken = &bytes[..bytes.len().min(WRITE_BYTES)];
+        SENDING.with_borrow_mut(|records| {
+            let length = session.seal(taken, records)?;
+            session.sealed.put(&records[..length]);
+            io::Result::Ok(())
+        })?;
+        if taken.len() == bytes.len() {
+            session.close();
+        }
+        // What is not taken now waits.
+        let _sent = self.poll_send(context)?;
+        Poll::Ready(Ok(taken.len()))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::tls::pair::{self, CONFIGS, NAME, accept, configs_with};
 
 mod forged;
 mod handshakes;
+mod packets;
 mod records;
 
 /// Both ends over a pipe that holds `pipe` bytes a direction.

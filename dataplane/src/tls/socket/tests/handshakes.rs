@@ -8,7 +8,7 @@ use super::*;
 use crate::pieces::{Pieces, Steps, cases};
 
 /// A client that is driven by hand, against a server that reads and writes in pieces.
-async fn meet<S: AsyncRead + AsyncWrite + Unpin>(
+async fn meet<S: Transport>(
     near: S,
     server: &Arc<ServerConfig>,
     client: impl Future<Output = ()>,
@@ -22,7 +22,7 @@ async fn meet<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Says something both ways.
-async fn talk<S: AsyncRead + AsyncWrite + Unpin>(server: &mut TlsSocket<S>, client: &mut Client) {
+async fn talk<S: Transport>(server: &mut TlsSocket<S>, client: &mut Client) {
     client.tls.writer().write_all(b"said").unwrap();
     client.send().await;
     let mut heard = [0; 4];
