@@ -76,7 +76,7 @@ pub fn require(tool: Tool) -> Option<PathBuf> {
     let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     assert!(
         found.is_some() || !in_ci,
-        "{tool:?} is missing and CI=true: run tests/tools/install"
+        "{tool:?} is missing and CI=true: run tests/tools/install, or install it as .ci/run does"
     );
     record(
         if found.is_some() {
