@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use self::course::Course;
+pub(crate) use self::dns::has_route;
 use self::dns::{Answer, Dns, prefer_reachable};
 use crate::metrics::Metrics;
 

@@ -305,7 +305,8 @@ pub fn endpoints(service: &str, addresses: &[SocketAddr]) -> String {
 /// One `EndpointSlice` with one address; `conditions` is the inside of a YAML flow map.
 pub fn slice(service: &str, address: SocketAddr, conditions: &str) -> String {
     let (ip, port) = (address.ip(), address.port());
+    let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
     format!(
-        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {service}-{port}\n  labels:\n    kubernetes.io/service-name: {service}\naddressType: IPv4\nendpoints:\n- addresses: [\"{ip}\"]\n  conditions: {{ {conditions} }}\nports:\n- name: ws\n  port: {port}\n  protocol: TCP\n"
+        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {service}-{port}\n  labels:\n    kubernetes.io/service-name: {service}\naddressType: {family}\nendpoints:\n- addresses: [\"{ip}\"]\n  conditions: {{ {conditions} }}\nports:\n- name: ws\n  port: {port}\n  protocol: TCP\n"
     )
 }

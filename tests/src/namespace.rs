@@ -36,3 +36,14 @@ pub fn set_local_ports(first: u16, last: u16) {
     let file = "/proc/sys/net/ipv4/ip_local_port_range";
     fs::write(file, format!("{first} {last}")).expect("root may set it");
 }
+
+/// From now on this thread's network has no IPv6 address, as in most pods of a cluster without IPv6.
+pub fn disable_ipv6() {
+    for interface in ["all", "lo"] {
+        let file = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+        // A kernel without IPv6 has no such file.
+        if fs::exists(&file).is_ok_and(|exists| exists) {
+            fs::write(file, "1").expect("root may set it");
+        }
+    }
+}

@@ -10,6 +10,7 @@ use tests::manifests::Rule;
 use tests::namespace;
 use tests::raw::upgrade;
 use tests::scene::{HOST, SERVICE, Scene};
+use tests::wait;
 use tokio::net::TcpStream;
 
 /// Ports that are given out for connections, to each endpoint and from each source address.
@@ -85,17 +86,16 @@ async fn another_endpoint_takes_what_has_no_port_left() {
     let (full, free) = (Backend::accepting(), Backend::answering(well));
     let scene = start(&[full.address, free.address], &[]).await;
     let _taken = use_up(full.address).await;
-    // One of two endpoints at random: all of them at the free one by chance would be one case in a thousand.
-    for _ in 0..10 {
-        let [_, get] = requests();
-        let answer = scene.ask(&get).await;
-        assert_eq!(answer.text(), "well");
-    }
-    assert!(failures(&scene).await > 0);
-    // The refusal is the backend's own: an upgrade came to it as well.
-    for _ in 0..10 {
-        let [upgrade, _] = requests();
-        assert_eq!(scene.ask(&upgrade).await.status, 200);
+    // One of two endpoints at random: each kind has to meet the full one, sooner or later. The refusal of an upgrade is the backend's own.
+    let [upgrade, get] = requests();
+    for request in [get, upgrade] {
+        let before = failures(&scene).await;
+        wait::until("the full endpoint was chosen first", async || {
+            let answer = scene.ask(&request).await;
+            assert_eq!((answer.status, answer.text().as_str()), (200, "well"));
+            (failures(&scene).await > before).then_some(())
+        })
+        .await;
     }
     assert_eq!(full.connections(), PORTS);
     scene.gateway.assert_quiet_log();
@@ -154,5 +154,25 @@ async fn a_port_of_a_source_address_serves_every_endpoint_at_once() {
         open.push(server);
     }
     assert_eq!(failures(&scene).await, 0);
+    scene.gateway.assert_quiet_log();
+}
+
+#[tokio::test]
+async fn an_endpoint_of_a_family_that_is_not_here_is_unreachable_and_no_matter_of_ports() {
+    if !namespace::enter() {
+        return;
+    }
+    namespace::disable_ipv6();
+    // Of a range for documentation (RFC 3849).
+    let elsewhere = "[2001:db8::1]:8080".parse().expect("an address");
+    let rules = [Rule::to(SERVICE).forward()];
+    let scene = Scene::start(&rules, &[(SERVICE, &[elsewhere])], &Settings::default()).await;
+    for request in requests() {
+        assert_eq!(scene.ask(&request).await.status, 502);
+    }
+    let metrics = scene.gateway.metrics().await;
+    let name = "ws_ingress_upstream_connect_failures_total";
+    assert_eq!(metrics.sum(name, &[]), 2);
+    assert_eq!(metrics.sum(name, &[("cause", "unreachable")]), 2);
     scene.gateway.assert_quiet_log();
 }

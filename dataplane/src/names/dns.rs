@@ -194,7 +194,7 @@ pub(super) fn prefer_reachable(addresses: &mut Vec<IpAddr>) {
 }
 
 /// Connecting a UDP socket sends nothing; the system only looks for a way.
-fn has_route(address: IpAddr) -> bool {
+pub(crate) fn has_route(address: IpAddr) -> bool {
     let any: SocketAddr = match address {
         IpAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
         IpAddr::V6(_) => ([0_u16; 8], 0).into(),

@@ -9,10 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::yield_now;
 
 use super::BackendTls;
 use crate::balance::Chosen;
 use crate::metrics::Metrics;
+use crate::names::has_route;
 use crate::reject::Reject;
 
 /// An address that connections to backends cannot come from.
@@ -45,10 +47,12 @@ impl Dialer {
         tls: BackendTls,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SourceError> {
-        for &address in sources {
+        // IPv4 in IPv6 clothes reaches no endpoint with an IPv6 address.
+        let sources = sources.iter().map(IpAddr::to_canonical);
+        for address in sources.clone() {
             socket_from(address).map_err(|source| SourceError { address, source })?;
         }
-        let (ipv4, ipv6) = sources.iter().partition(|address| address.is_ipv4());
+        let (ipv4, ipv6) = sources.partition(IpAddr::is_ipv4);
         Ok(Self {
             ipv4,
             ipv6,
@@ -66,7 +70,8 @@ impl Dialer {
                 Err(error) => error,
             };
             tracing::debug!(%address, %error, "no connection to the endpoint");
-            if !is_out_of_ports(&error) {
+            // The same error says that this machine has no address of the endpoint's family.
+            if !is_out_of_ports(&error) || !has_route(address.ip()) {
                 return Err(Reject::Unreachable);
             }
             if !chosen.go_elsewhere() {
@@ -74,6 +79,8 @@ impl Dialer {
             }
             self.metrics
                 .upstream_connect_failed(Reject::NoLocalPort.label());
+            // The system has searched all its ports, milliseconds in which it waited for nothing: others and the timeout come in between.
+            yield_now().await;
         }
     }
 
@@ -103,7 +110,7 @@ impl Dialer {
     }
 }
 
-/// EADDRNOTAVAIL, of connect(2) if no port is left, and of bind(2) if the machine has lost the address.
+/// EADDRNOTAVAIL: of connect(2) if no port is left, or no address of the family is here; of bind(2) if the machine has lost the address.
 fn is_out_of_ports(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
 }
@@ -154,6 +161,9 @@ mod tests {
             seen.insert(comes_from(&both).await.to_string());
         }
         assert_eq!(Vec::from_iter(seen), ["127.0.0.2", "127.0.0.3"]);
+
+        let mapped = dialer(&["::ffff:127.0.0.4"]).unwrap();
+        assert_eq!(comes_from(&mapped).await.to_string(), "127.0.0.4");
 
         let mut other = dialer(&[]).unwrap();
         other.ipv6.push("::1".parse().unwrap());
