@@ -36,6 +36,9 @@ fn run(args: Args) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     match command {
-        Command::Standalone(args) => runtime.block_on(standalone::run(args)),
+        Command::Standalone(args) => {
+            dataplane::raise_open_file_limit();
+            runtime.block_on(standalone::run(args))
+        }
     }
 }

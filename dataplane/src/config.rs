@@ -10,6 +10,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use route_table::Loopback;
 
+use crate::open_files::open_file_limit;
+
 /// What the operator sets.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -155,12 +157,6 @@ fn connections_for(open_files: u64) -> usize {
 /// a thousand with RSA-2048, so that half of the cores still takes a crowd back within seconds.
 fn half_of_the_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
-}
-
-fn open_file_limit() -> u64 {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile)
-        .current
-        .unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod loops;
 mod matching;
 mod metrics;
 mod names;
+mod open_files;
 mod origin;
 #[cfg(test)]
 mod pieces;
@@ -52,6 +53,7 @@ pub use admin::{Admin, AdminError};
 pub use config::{Config, Limits};
 pub use drain::Drained;
 pub use listener::BindError;
+pub use open_files::raise_open_file_limit;
 pub use run::{Addresses, Dataplane, RunError, Stop};
 pub use signals::Signals;
 pub use upstream::{AuthoritiesError, SourceError};

@@ -17,6 +17,8 @@ pub struct Settings {
     pub drain_timeout: &'static str,
     /// Its limit of open files (`ulimit -n`), from which it derives how many connections it takes; none is this process's.
     pub open_files: Option<u32>,
+    /// What it has of that at first (`ulimit -Sn`); none is all.
+    pub open_files_at_first: Option<u32>,
     /// More flags of `standalone`.
     pub flags: Vec<String>,
 }
@@ -27,6 +29,7 @@ impl Default for Settings {
             drain_delay: "0s",
             drain_timeout: "5s",
             open_files: None,
+            open_files_at_first: None,
             flags: Vec::new(),
         }
     }
@@ -54,16 +57,17 @@ impl Gateway {
     /// Starts it on these manifests and returns once it says that it is ready.
     pub async fn start(manifests: &[&Path], settings: &Settings) -> Self {
         let binary = program("ws-ingress", "WS_INGRESS_BIN");
-        let mut command = match settings.open_files {
-            None => Command::new(binary),
-            Some(limit) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
-                shell.arg(binary);
-                shell
-            }
-        };
-        command.arg("standalone");
+        let limits = [
+            ("-n", settings.open_files),
+            ("-Sn", settings.open_files_at_first),
+        ];
+        let limits = limits
+            .iter()
+            .filter_map(|(which, limit)| Some(format!("ulimit {which} {}; ", (*limit)?)));
+        let limits = limits.collect::<String>();
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{limits}exec \"$0\" \"$@\"")]);
+        command.arg(binary).arg("standalone");
         for path in manifests {
             command.arg("--manifests").arg(path);
         }

@@ -153,3 +153,17 @@ async fn at_the_limit_nobody_is_accepted_and_the_pod_is_not_ready_until_a_tenth_
     }
     assert_eq!(scene.gateway.log().count(REASON), 1);
 }
+
+#[tokio::test]
+async fn a_limit_of_open_files_that_may_be_raised_is_no_limit() {
+    let echo = EchoProcess::start("echo").await;
+    let settings = Settings {
+        open_files: Some(OPEN_FILES),
+        open_files_at_first: Some(OPEN_FILES / 2),
+        ..Settings::default()
+    };
+    let rules = [Rule::to(SERVICE)];
+    let scene = Scene::start(&rules, &[(SERVICE, &[echo.address])], &settings).await;
+    assert_eq!(sum(&scene, "ws_ingress_connection_limit", &[]).await, 40);
+    scene.gateway.assert_quiet_log();
+}
