@@ -63,6 +63,16 @@ impl Marks {
 struct Taken {
     open: usize,
     level: Level,
+    /// How many times it was no more `Roomy`.
+    crowds: u64,
+}
+
+impl Taken {
+    const NONE: Self = Self {
+        open: 0,
+        level: Level::Roomy,
+        crowds: 0,
+    };
 }
 
 /// The places of all client connections.
@@ -77,13 +87,9 @@ pub(crate) struct Capacity {
 impl Capacity {
     pub(crate) fn new(limit: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         metrics.set_connection_limit(limit);
-        let none = Taken {
-            open: 0,
-            level: Level::Roomy,
-        };
         Arc::new(Self {
             marks: Marks::of(limit),
-            taken: watch::Sender::new(none),
+            taken: watch::Sender::new(Taken::NONE),
             metrics,
             complaints: Seldom::new(COMPLAIN_EVERY),
         })
@@ -114,21 +120,24 @@ impl Capacity {
     pub(crate) fn take(self: &Arc<Self>) -> Seat {
         let before = self.count(|open| open + 1);
         Seat {
-            late: before > Level::Roomy,
+            crowd: (before.level > Level::Roomy).then_some(before.crowds),
             capacity: self.clone(),
         }
     }
 
-    /// Changes how many are open; returns the level that was before.
-    fn count(&self, change: impl FnOnce(usize) -> usize) -> Level {
-        let mut before = Level::Roomy;
+    /// Changes how many are open; returns what was before.
+    fn count(&self, change: impl FnOnce(usize) -> usize) -> Taken {
+        let mut before = Taken::NONE;
         self.taken.send_if_modified(|taken| {
-            before = taken.level;
+            before = *taken;
             taken.open = change(taken.open);
-            taken.level = self.marks.level(taken.open, before);
+            taken.level = self.marks.level(taken.open, before.level);
+            if before.level == Level::Roomy && taken.level > Level::Roomy {
+                taken.crowds += 1;
+            }
             // Within the lock: the gauge must not show an older number for ever.
             self.metrics.set_open_connections(taken.open);
-            if taken.level == Level::Full && before != Level::Full {
+            if taken.level == Level::Full && before.level != Level::Full {
                 self.metrics.accept_stopped();
                 if self.complaints.may_tell() {
                     let (connections, until) = (taken.open, self.marks.roomy);
@@ -139,7 +148,7 @@ impl Capacity {
                     );
                 }
             }
-            taken.level != before
+            taken.level != before.level
         });
         before
     }
@@ -148,15 +157,18 @@ impl Capacity {
 /// One connection's place; gives it back when dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    /// Whether it came when there was room for few more.
-    late: bool,
+    /// Which crowd it came into, when there was room for few more.
+    crowd: Option<u64>,
     capacity: Arc<Capacity>,
 }
 
 impl Seat {
     /// Whether its requests are to be turned away now.
     pub(crate) fn is_turned_away(&self) -> bool {
-        self.late && self.capacity.taken.borrow().level > Level::Roomy
+        self.crowd.is_some_and(|crowd| {
+            let taken = self.capacity.taken.borrow();
+            taken.level > Level::Roomy && taken.crowds == crowd
+        })
     }
 }
 
@@ -205,6 +217,10 @@ mod tests {
         assert!(seats.iter().all(|seat| !seat.is_turned_away()));
         seats.truncate(89);
         assert!(!late.is_turned_away() && !capacity.take().is_turned_away());
+
+        // Who could have been served since is among those who were there before, the next time.
+        seats.extend(take(&capacity, 6));
+        assert!(capacity.take().is_turned_away() && !late.is_turned_away());
     }
 
     #[test]
