@@ -154,10 +154,10 @@ mod tests {
     fn wrong_flags_are_refused_with_the_mend() {
         check_refused(&[], "--manifests <PATH>");
         check_refused(&["--manifests", "a", "--drain-timeout", "5"], "such as 30s");
-        check_refused(
-            &["--manifests", "a", "--half-close-timeout", "5"],
-            "--half-close-timeout",
-        );
+        for timeout in ["5", "25h", "18446744073709551615s"] {
+            let flag = "--half-close-timeout";
+            check_refused(&["--manifests", "a", flag, timeout], flag);
+        }
         check_refused(
             &["--manifests", "a", "--https-address", "8443"],
             "--https-address",

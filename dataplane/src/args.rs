@@ -166,8 +166,9 @@ pub struct Bounds {
     )]
     pub max_concurrent_tls_handshakes: Option<NonZeroU16>,
 
-    /// How long the other side of a socket may go on after one side has ended (units h, m, s, ms).
-    #[arg(long, env = "WS_INGRESS_HALF_CLOSE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    /// How long the other side of a socket may go on after one side has ended, and both have to answer the Close after timeouts.read (units
+    /// h, m, s, ms; at most 24h). 0s ends both at once.
+    #[arg(long, env = "WS_INGRESS_HALF_CLOSE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = half_close_timeout)]
     pub half_close_timeout: Duration,
 
     /// Address of this machine that connections to backends come from, where one address has too few ports for all sockets to an endpoint;
@@ -179,6 +180,17 @@ pub struct Bounds {
         value_delimiter = ','
     )]
     pub backend_source_addresses: Vec<IpAddr>,
+}
+
+/// Most of `--half-close-timeout`, in the chart too: a socket of which one side is gone for a day is a leak, and no clock counts for ever.
+const LONGEST_HALF_CLOSE: Duration = Duration::from_hours(24);
+
+fn half_close_timeout(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration > LONGEST_HALF_CLOSE {
+        return Err("at most 24h".into());
+    }
+    Ok(duration)
 }
 
 impl Bounds {
