@@ -300,9 +300,11 @@ impl Session {
                 }
                 Err(error) => {
                     *failed = Some(error);
-                    // The alert that tells the client.
-                    while let Ok(ConnectionState::EncodeTlsData(record)) =
-                        connection.process_tls_records(&mut []).state
+                    // The alert that tells the client, and not once more: what came before the error may still be in parts that
+                    // rustls would look for in these bytes.
+                    while connection.wants_write()
+                        && let Ok(ConnectionState::EncodeTlsData(record)) =
+                            connection.process_tls_records(&mut []).state
                     {
                         encode(record, sealed);
                     }
@@ -371,6 +373,10 @@ impl Session {
         &mut self,
         act: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>) -> io::Result<T>,
     ) -> io::Result<T> {
+        // What was refused is not looked at twice: it would be refused for another reason, and the client told so too.
+        if let Some(error) = &self.failed {
+            return Err(invalid(error.clone()));
+        }
         self.look_again();
         match self
             .connection

@@ -255,3 +255,43 @@ fn our_own_keys_are_changed_before_they_wear_out() {
         }
     });
 }
+
+#[test]
+fn a_client_hello_that_another_message_follows_is_refused() {
+    run(async {
+        for (server, client) in CONFIGS.iter() {
+            let (near, far) = duplex(200_000);
+            let mut client = Client::new(client, far);
+            let mut flight = client.flight();
+            flight.extend_from_slice(&[20, 0, 0, 0]);
+            let length = u16::try_from(flight.len() - 5).unwrap();
+            flight[3..5].copy_from_slice(&length.to_be_bytes());
+            client.stream.write_all(&flight).await.unwrap();
+            let error = accept(near, server).await.err().unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            let mut heard = Vec::new();
+            client.stream.read_to_end(&mut heard).await.unwrap();
+            assert_eq!(heard[0], 21);
+        }
+    });
+}
+
+#[test]
+fn a_stranger_who_breaks_a_handshake_off_in_the_middle_of_a_message_is_told() {
+    run(async {
+        // In place of its ClientKeyExchange: its head, and then an alert, which nobody has sealed yet (RFC 5246 §7.4.7).
+        let (server, client) = &CONFIGS[1];
+        let (near, far) = duplex(200_000);
+        let mut client = Client::new(client, far);
+        client.send().await;
+        let breaking = async {
+            client.stream.read_u8().await.unwrap();
+            let head = [22, 3, 3, 0, 4, 16, 0, 0, 33];
+            let alert = [21, 3, 3, 0, 2, 1, 0];
+            let sent = [&head[..], &alert].concat();
+            client.stream.write_all(&sent).await.unwrap();
+        };
+        let (refused, ()) = join!(accept(near, server), breaking);
+        assert_eq!(refused.err().unwrap().kind(), io::ErrorKind::InvalidData);
+    });
+}

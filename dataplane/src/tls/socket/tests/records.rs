@@ -278,3 +278,46 @@ fn a_new_handshake_on_an_old_connection_is_not_begun() {
         assert_eq!(alert, Some(AlertDescription::UnexpectedMessage));
     });
 }
+
+#[test]
+fn a_message_that_broke_off_and_what_stands_in_its_place_end_the_connection() {
+    run(async {
+        // A change of keys of which the last byte is missing.
+        const CUT: [u8; 4] = [24, 0, 0, 1];
+        let mut forged = Forged::connect().await;
+        let sent = [
+            forged.forger.data(b"last"),
+            forged.forger.record(ContentType::Handshake, &CUT),
+            forged.forger.data(b"between"),
+        ];
+        forged.send(&sent.concat()).await;
+        assert_eq!(forged.refusal(b"last").await, io::ErrorKind::InvalidData);
+        forged.server.write_all(b"late").await.unwrap_err();
+
+        // The same, and then a record that nobody sealed.
+        let mut forged = Forged::connect().await;
+        let mut spoilt = forged.forger.data(b"between");
+        spoilt[10] ^= 1;
+        let sent = [forged.forger.record(ContentType::Handshake, &CUT), spoilt];
+        forged.send(&sent.concat()).await;
+        assert_eq!(forged.refusal(b"").await, io::ErrorKind::InvalidData);
+        forged.server.shutdown().await.unwrap();
+        assert_eq!(forged.alert().await, Some(AlertDescription::BadRecordMac));
+    });
+}
+
+#[test]
+fn a_bad_message_may_have_another_behind_it() {
+    run(async {
+        // Two messages in one record, of which the first is none that a client sends.
+        let mut forged = Forged::connect().await;
+        let sent = forged
+            .forger
+            .record(ContentType::Handshake, &[20, 0, 0, 0, 20, 0, 0, 0]);
+        forged.send(&sent).await;
+        assert_eq!(forged.refusal(b"").await, io::ErrorKind::InvalidData);
+        forged.server.shutdown().await.unwrap();
+        let alert = forged.alert().await;
+        assert_eq!(alert, Some(AlertDescription::UnexpectedMessage));
+    });
+}
