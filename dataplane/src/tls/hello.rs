@@ -12,6 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 /// at most 64 KiB of one message.
 const MAX_BYTES: usize = 32 * 1024;
 
+/// What rustls says of a message that is too long, as a record without a key.
+const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
+
 /// Room for a usual message in one read.
 const READ_BYTES: usize = 4 * 1024;
 
@@ -34,25 +37,29 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> 
         }
         let mut rest = &received[before..];
         while !rest.is_empty() {
+            // Of what it has not looked at, rustls takes one record at most.
             acceptor.read_tls(&mut rest)?;
+            match acceptor.accept() {
+                Ok(Some(message)) => return Ok(Hello { message, received }),
+                Ok(None) => {}
+                Err((error, mut alert)) => {
+                    let mut record = Vec::new();
+                    alert.write_all(&mut record)?;
+                    tell(stream, &record).await;
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                }
+            }
         }
-        match acceptor.accept() {
-            Ok(Some(message)) => return Ok(Hello { message, received }),
-            Ok(None) if received.len() < MAX_BYTES => {}
-            Ok(None) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the ClientHello is too long",
-                ));
-            }
-            Err((error, mut alert)) => {
-                let mut told = Vec::new();
-                alert.write_all(&mut told)?;
-                // The client may be gone already; there is nobody else to tell.
-                let _ = stream.write_all(&told).await;
-                let _ = stream.shutdown().await;
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-            }
+        if received.len() >= MAX_BYTES {
+            tell(stream, &DECODE_ERROR).await;
+            let error = "the ClientHello is too long";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
     }
+}
+
+async fn tell(stream: &mut (impl AsyncWrite + Unpin), alert: &[u8]) {
+    // The client may be gone already; there is nobody else to tell.
+    let _ = stream.write_all(alert).await;
+    let _ = stream.shutdown().await;
 }

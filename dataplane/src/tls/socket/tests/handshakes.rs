@@ -295,3 +295,40 @@ fn a_stranger_who_breaks_a_handshake_off_in_the_middle_of_a_message_is_told() {
         assert_eq!(refused.err().unwrap().kind(), io::ErrorKind::InvalidData);
     });
 }
+
+#[test]
+fn a_client_hello_may_be_longer_than_one_record() {
+    run(async {
+        for protocols in [1000_u16, 2500] {
+            let (server, client) = &CONFIGS[0];
+            let mut client = ClientConfig::clone(client);
+            client.alpn_protocols = (0..protocols).map(|n| format!("p{n:06}").into()).collect();
+            let mut server = ServerConfig::clone(server);
+            server.alpn_protocols = vec![b"p000001".to_vec()];
+            let (near, far) = duplex(200_000);
+            let mut client = Client::new(&Arc::new(client), far);
+            let mut server = meet(near, &Arc::new(server), client.handshake(b"")).await;
+            talk(&mut server, &mut client).await;
+        }
+    });
+}
+
+#[test]
+fn a_client_hello_that_is_too_long_is_refused_with_an_alert() {
+    run(async {
+        let (near, mut far) = duplex(200_000);
+        // The head of a message of 60,000 bytes, and most of it.
+        let message = [&[1, 0, 0xea, 0x60][..], &vec![0; 50_000]].concat();
+        for piece in message.chunks(16_000) {
+            let length = u16::try_from(piece.len()).unwrap().to_be_bytes();
+            far.write_all(&[22, 3, 1]).await.unwrap();
+            far.write_all(&length).await.unwrap();
+            far.write_all(piece).await.unwrap();
+        }
+        let error = accept(near, &CONFIGS[0].0).await.err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let mut heard = Vec::new();
+        far.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, [21, 3, 3, 0, 2, 2, 50]);
+    });
+}
