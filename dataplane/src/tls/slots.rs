@@ -104,8 +104,8 @@ pub(super) async fn handshake<S: Transport>(
     let slot = slots.take().await.map_err(TlsError::Shed)?;
     let mut socket = TlsSocket::begin(stream, config, received).map_err(TlsError::Handshake)?;
     drop(slot);
-    // A HelloRetryRequest (RFC 8446 §4.1.4) has cost nothing yet; what it is answered with does.
-    while socket.awaits_another_hello() {
+    // A HelloRetryRequest (RFC 8446 §4.1.4) has cost nothing yet; what it is answered with does. TLS 1.2 has its key exchange there too.
+    while socket.awaits_a_key_share() {
         socket.collect().await.map_err(TlsError::Handshake)?;
         let _slot = slots.take().await.map_err(TlsError::Shed)?;
         socket.look_again();

@@ -122,18 +122,18 @@ impl<S: Transport> TlsSocket<S> {
         Ok(socket)
     }
 
-    /// Whether the client was asked for another `ClientHello` (RFC 8446 §4.1.4), which is not answered yet.
-    pub(crate) fn awaits_another_hello(&self) -> bool {
+    /// Whether a key is still to be computed from what the client says next: another `ClientHello` that it was asked for (RFC 8446 §4.1.4),
+    /// or its `ClientKeyExchange` (RFC 5246 §7.4.7).
+    pub(crate) fn awaits_a_key_share(&self) -> bool {
         let Session {
             connection,
             ended,
             failed,
             ..
         } = &self.session;
-        connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest)
-            && connection.negotiated_key_exchange_group().is_none()
-            && failed.is_none()
-            && !ended
+        let resumes = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let agreed = connection.negotiated_key_exchange_group().is_some();
+        !(resumes || agreed || failed.is_some() || *ended)
     }
 
     /// Reads once, for [`Self::look_again`]; what is to be sent goes out meanwhile.
@@ -141,6 +141,9 @@ impl<S: Transport> TlsSocket<S> {
         poll_fn(|context| {
             let _sent = self.poll_send(context)?;
             let Self { stream, session } = self;
+            if session.received.len() >= READ_BYTES {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             RECEIVED.with_borrow_mut(|records| {
                 let mut buffer = ReadBuf::new(&mut records[..READ_BYTES]);
                 ready!(Pin::new(stream).poll_read(context, &mut buffer))?;

@@ -4,7 +4,8 @@ use std::sync::Mutex;
 
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::join;
 use tokio::time::Instant;
@@ -27,7 +28,10 @@ fn slots(free: usize, queue: usize) -> Slots {
 }
 
 /// A server that agrees on X25519 alone, and a client that has guessed it, or has guessed something else.
-fn configs(guessed: bool) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+fn configs(
+    guessed: bool,
+    version: &'static SupportedProtocolVersion,
+) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let issued = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
     let chain = vec![issued.cert.der().clone()];
@@ -43,7 +47,7 @@ fn configs(guessed: bool) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let server = server.with_safe_default_protocol_versions().unwrap();
     let server = server.with_no_client_auth().with_single_cert(chain, key);
     let client = ClientConfig::builder_with_provider(Arc::new(client));
-    let client = client.with_safe_default_protocol_versions().unwrap();
+    let client = client.with_protocol_versions(&[version]).unwrap();
     let client = client.with_root_certificates(roots).with_no_client_auth();
     (Arc::new(server.unwrap()), Arc::new(client))
 }
@@ -60,7 +64,7 @@ async fn serve(
 }
 
 async fn connects(slots: &Slots, guessed: bool) -> Result<(), TlsError> {
-    let (server, client) = configs(guessed);
+    let (server, client) = configs(guessed, &TLS13);
     let (near, far) = duplex(64 * 1024);
     let name = ServerName::try_from(NAME).unwrap();
     let connecting = TlsConnector::from(client).connect(name, far);
@@ -81,7 +85,7 @@ fn said(client: &mut ClientConnection) -> Vec<u8> {
 async fn clients_that_fall_silent_hold_no_slot() {
     let slots = slots(1, 0);
     for guessed in [true, false] {
-        let (server, client) = configs(guessed);
+        let (server, client) = configs(guessed, &TLS13);
         let name = ServerName::try_from(NAME).unwrap();
         let hello = said(&mut ClientConnection::new(client, name).unwrap());
         let mut silent = Vec::new();
@@ -110,25 +114,48 @@ async fn a_client_that_is_asked_for_another_hello_is_served_too() {
 }
 
 #[tokio::test]
-async fn another_hello_needs_a_slot_of_its_own() {
+async fn another_hello_and_the_key_exchange_of_tls12_need_slots_of_their_own() {
+    for (guessed, version) in [(false, &TLS13), (true, &TLS12)] {
+        let slots = slots(1, 0);
+        let (server, config) = configs(guessed, version);
+        let name = ServerName::try_from(NAME).unwrap();
+        let mut client = ClientConnection::new(config, name).unwrap();
+        let (near, mut far) = duplex(64 * 1024);
+        far.write_all(&said(&mut client)).await.unwrap();
+        let mut serving = Box::pin(serve(near, server, &slots));
+        let mut answer = [0; 4096];
+        let length = tokio::select! {
+            _ = &mut serving => panic!("the client has not answered"),
+            read = far.read(&mut answer) => read.unwrap(),
+        };
+        client.read_tls(&mut &answer[..length]).unwrap();
+        client.process_new_packets().unwrap();
+        let _held = slots.take().await.unwrap();
+        far.write_all(&said(&mut client)).await.unwrap();
+        drop(far);
+        assert_shed(&serving.await.map(|_| ()), Shed::QueueFull);
+    }
+}
+
+#[tokio::test]
+async fn a_message_in_the_smallest_of_parts_is_not_kept_for_ever() {
     let slots = slots(1, 0);
-    let (server, config) = configs(false);
+    let (server, config) = configs(true, &TLS12);
     let name = ServerName::try_from(NAME).unwrap();
     let mut client = ClientConnection::new(config, name).unwrap();
-    let (near, mut far) = duplex(64 * 1024);
+    let (near, mut far) = duplex(1_000_000);
     far.write_all(&said(&mut client)).await.unwrap();
     let mut serving = Box::pin(serve(near, server, &slots));
-    let mut retry = [0; 4096];
-    let length = tokio::select! {
+    tokio::select! {
         _ = &mut serving => panic!("the client has not answered"),
-        read = far.read(&mut retry) => read.unwrap(),
-    };
-    client.read_tls(&mut &retry[..length]).unwrap();
-    client.process_new_packets().unwrap();
-    let _held = slots.take().await.unwrap();
-    far.write_all(&said(&mut client)).await.unwrap();
-    drop(far);
-    assert_shed(&serving.await.map(|_| ()), Shed::QueueFull);
+        read = far.read_u8() => assert_eq!(read.unwrap(), 22),
+    }
+    // A ClientKeyExchange of 60,000 bytes, the half of it, a byte a record.
+    let head = [22, 3, 3, 0, 4, 16, 0, 0xea, 0x60];
+    let parts = [22, 3, 3, 0, 1, 7].repeat(30_000);
+    far.write_all(&[&head[..], &parts].concat()).await.unwrap();
+    let refused = serving.await.map(|_| ()).unwrap_err();
+    assert!(matches!(refused, TlsError::Handshake(_)), "{refused:?}");
 }
 
 #[track_caller]
