@@ -78,7 +78,8 @@ impl Half {
             sender,
             scanner: frames_are_known.then(|| Scanner::new(sender)),
             waiting: BytesMut::new(),
-            sink: Sink::Flushed,
+            // Who had it before may have written what it still holds, such as the end of the 101.
+            sink: Sink::Unflushed,
             source_ended: false,
             finishing: false,
             close: Close::None,

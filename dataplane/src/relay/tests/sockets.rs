@@ -238,3 +238,22 @@ fn reset(stream: &TcpStream) {
         .set_linger(Some(Duration::ZERO))
         .unwrap();
 }
+
+#[test]
+fn what_a_sink_took_before_the_relay_stalls_like_what_came_in_it() {
+    block_on(async {
+        for version in 0..2 {
+            let limits = Limits {
+                send: Duration::from_millis(100),
+                ..PATIENT
+            };
+            let mut ends = ends(version, 2048, limits).await;
+            // As an answer that hyper has written: it is taken, sealed, and more than the kernel holds.
+            let answer = vec![7; 64 * 1024];
+            assert!(ends.kernel < answer.len());
+            let taken = ends.relay.downstream.write(&answer).await.unwrap();
+            assert_eq!(taken, answer.len());
+            assert_eq!(run(ends.relay).await, Ended::SendTimeout);
+        }
+    });
+}
