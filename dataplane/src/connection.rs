@@ -131,15 +131,13 @@ async fn handshake_tls(
     stream: SendLimit,
     deadline: Instant,
 ) -> Option<(ServerStream, Hostname)> {
-    let table = shared.table();
-    let (outcome, accepted) = match timeout_at(
-        deadline,
-        shared
-            .tls
-            .accept(stream, &table, &shared.tls_slots, &shared.stopping),
-    )
-    .await
-    {
+    let accepting = shared.tls.accept(
+        stream,
+        || shared.table(),
+        &shared.tls_slots,
+        &shared.stopping,
+    );
+    let (outcome, accepted) = match timeout_at(deadline, accepting).await {
         Ok(Ok(accepted)) => ("accepted", Some(accepted)),
         Ok(Err(error)) => {
             let cause = if let TlsError::Handshake(cause) = &error {

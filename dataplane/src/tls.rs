@@ -1,6 +1,6 @@
 //! The TLS handshake: ClientHello first, then the certificate of the hostname that it names.
 //!
-//! In: an accepted TCP connection and the table of this moment. Out: a [`ServerStream`], the only stream type that hyper and the
+//! In: an accepted TCP connection and the table. Out: a [`ServerStream`], the only stream type that hyper and the
 //! relay see, and the hostname that the client was served as. No or an unknown name gets the alert `unrecognized_name`
 //! (RFC 6066 §3); a hostname without a usable certificate gets it too, so that nothing tells the two apart. A new certificate
 //! is used from the next handshake on.
@@ -11,6 +11,7 @@ mod socket;
 mod tickets;
 
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use route_table::{Certificate, HostTls, Hostname, RouteTable, TlsPolicy};
@@ -87,11 +88,12 @@ impl Tls {
         Ok(Self { base, tickets })
     }
 
-    /// Performs the handshake. The caller sets the deadline; a client that has said nothing when `stopping` comes is let go.
-    pub(crate) async fn accept(
+    /// Performs the handshake under the `table` of the moment when the `ClientHello` is whole. The caller sets the deadline; a client that
+    /// has said nothing when `stopping` comes is let go.
+    pub(crate) async fn accept<T: Deref<Target = RouteTable>>(
         &self,
         mut stream: SendLimit,
-        table: &RouteTable,
+        table: impl FnOnce() -> T,
         slots: &Slots,
         stopping: &CancellationToken,
     ) -> Result<(ServerStream, Hostname), TlsError> {
@@ -99,7 +101,8 @@ impl Tls {
             hello = hello::read(&mut stream) => hello.map_err(TlsError::Handshake)?,
             () = stopping.cancelled() => return Err(TlsError::Stopping),
         };
-        match choose(&message.client_hello(), table) {
+        let choice = choose(&message.client_hello(), &table());
+        match choice {
             Ok(Choice {
                 name,
                 certificate,

@@ -131,7 +131,7 @@ pub async fn tls(
 }
 
 /// The same over a connection that was made already.
-pub(crate) async fn tls_over(
+pub async fn tls_over(
     tcp: TcpStream,
     sni: &str,
     root: CertificateDer<'static>,
@@ -154,14 +154,14 @@ pub async fn certificate_shown(
     root: CertificateDer<'static>,
 ) -> io::Result<CertificateDer<'static>> {
     let stream = within("a TLS handshake", tls(address, sni, root)).await?;
-    let shown = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first());
-    shown
-        .cloned()
-        .ok_or_else(|| io::Error::other("no certificate was shown"))
+    shown_on(&stream)
+}
+
+/// The certificate that was shown on this connection.
+pub fn shown_on(stream: &TlsStream<TcpStream>) -> io::Result<CertificateDer<'static>> {
+    let chain = stream.get_ref().1.peer_certificates();
+    let shown = chain.and_then(|chain| chain.first()).cloned();
+    shown.ok_or_else(|| io::Error::other("no certificate was shown"))
 }
 
 /// The alert with which a handshake was refused.

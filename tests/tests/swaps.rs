@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use tests::client::{certificate_shown, close_code, next, talk};
+use tests::client::{certificate_shown, close_code, next, shown_on, talk, tls_over};
 use tests::echo_process::EchoProcess;
 use tests::manifests::{Rule, Tls, endpoints, route, secret, secret_of};
 use tests::scene::{CERTIFICATE_FILE, ENDPOINTS_FILE, HOST, ROUTE_FILE, SECRET, SERVICE, Scene};
 use tests::talkers::Talkers;
 use tests::wait;
+use tokio::net::TcpStream;
 
 async fn shown(scene: &Scene) -> Option<CertificateDer<'static>> {
     certificate_shown(scene.gateway.https, HOST, scene.authority.root())
@@ -42,6 +43,8 @@ async fn a_replaced_certificate_is_shown_to_the_next_handshake_and_the_open_sock
     let scene = Scene::in_front_of(echo.address).await;
     let mut open = scene.client().connect().await;
     let fresh = scene.authority.issue(&[HOST]);
+    // A browser connects ahead of its first request; this one is accepted before the next is shown anything.
+    let early = TcpStream::connect(scene.gateway.https).await;
     assert_ne!(shown(&scene).await, Some(fresh.leaf.clone()));
     scene
         .manifests
@@ -51,6 +54,10 @@ async fn a_replaced_certificate_is_shown_to_the_next_handshake_and_the_open_sock
     })
     .await;
     talk(&mut open, "opened under the old certificate").await;
+    let early = early.expect("a listener");
+    let early = tls_over(early, HOST, scene.authority.root()).await;
+    let early = early.expect("a TLS handshake");
+    assert_eq!(shown_on(&early).expect("a certificate"), fresh.leaf);
 }
 
 #[tokio::test]

@@ -182,7 +182,7 @@ async fn meet(
         let stream = SendLimit::new(tcp, std::time::Duration::ZERO);
         let slots = Slots::new(&Limits::default(), Arc::new(Metrics::new()));
         let stopping = CancellationToken::new();
-        let (mut stream, served_as) = tls.accept(stream, table, &slots, &stopping).await?;
+        let (mut stream, served_as) = tls.accept(stream, || table, &slots, &stopping).await?;
         assert_eq!(served_as.as_str(), name);
         let mut heard = [0; 4];
         stream.read_exact(&mut heard).await.unwrap();
