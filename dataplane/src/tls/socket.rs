@@ -501,6 +501,8 @@ impl<S: Transport> Transport for TlsSocket<S> {
         SENDING.with_borrow_mut(|records| {
             let length = session.seal(taken, records)?;
             session.sealed.put(&records[..length]);
+            // With a ticket before it, if one was held.
+            session.ticket = false;
             io::Result::Ok(())
         })?;
         if taken.len() == bytes.len() {

@@ -99,3 +99,21 @@ fn last_words_go_out_with_the_end() {
         assert_eq!(read(&mut client, 10).await, b"bye");
     });
 }
+
+#[test]
+fn last_words_may_be_long() {
+    run(async {
+        let (mut server, mut client) = connect().await;
+        let said = pattern(2 * WRITE_BYTES, 3);
+        let talking = async {
+            let mut rest = &said[..];
+            while !rest.is_empty() {
+                let written = poll_fn(|context| server.poll_write_last(context, rest)).await;
+                rest = &rest[written.unwrap()..];
+            }
+            server.shutdown().await.unwrap();
+        };
+        let (heard, ()) = join!(read(&mut client, 70_000), talking);
+        assert!(heard == said);
+    });
+}
