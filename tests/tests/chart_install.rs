@@ -121,8 +121,8 @@ async fn installs_upgrades_rolls_back_and_uninstalls(helm: &Helm) {
     release.give("install", &values).await;
     kubectl.get("websocketroute", "chat").await;
     release.helm("uninstall", &[], &json!({})).await;
-    // The API server ends routes before their definition, after helm has returned.
-    let wait = ["wait", "--for=delete", "crd", "--all", "--timeout=10s"];
+    // The API server ends routes before their definition, after helm has returned: mostly within 6 s.
+    let wait = ["wait", "--for=delete", "crd", "--all", "--timeout=60s"];
     cluster.kubectl.ok(&wait).await;
     let crds = cluster.kubectl.ok(&["get", "crd", "-o", "name"]).await;
     assert_eq!(crds, "", "with crds.keep=false nothing stays");
