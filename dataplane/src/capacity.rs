@@ -127,7 +127,7 @@ impl Capacity {
 
     /// Changes how many are open; returns what was before.
     fn count(&self, change: impl FnOnce(usize) -> usize) -> Taken {
-        let mut before = Taken::NONE;
+        let (mut before, mut after) = (Taken::NONE, Taken::NONE);
         self.taken.send_if_modified(|taken| {
             before = *taken;
             taken.open = change(taken.open);
@@ -137,19 +137,21 @@ impl Capacity {
             }
             // Within the lock: the gauge must not show an older number for ever.
             self.metrics.set_open_connections(taken.open);
-            if taken.level == Level::Full && before.level != Level::Full {
-                self.metrics.accept_stopped();
-                if self.complaints.may_tell() {
-                    let (connections, until) = (taken.open, self.marks.roomy);
-                    tracing::warn!(
-                        connections,
-                        until,
-                        "the limit of connections is reached; accepting stops"
-                    );
-                }
-            }
-            taken.level != before.level
+            after = *taken;
+            after.level != before.level
         });
+        if after.level == Level::Full && before.level != Level::Full {
+            self.metrics.accept_stopped();
+            // Not within the lock: who reads the log may be slow.
+            if self.complaints.may_tell() {
+                let (connections, until) = (after.open, self.marks.roomy);
+                tracing::warn!(
+                    connections,
+                    until,
+                    "the limit of connections is reached; accepting stops"
+                );
+            }
+        }
         before
     }
 }

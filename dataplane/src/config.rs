@@ -94,7 +94,8 @@ impl Default for Limits {
         Self {
             connections: connections_for(open_files),
             tls_handshakes: half_of_the_cores(),
-            // What one slot computes in the time to wait, with keys of RSA-2048; each waits with its ClientHello of 2 KiB.
+            // What one slot computes in the time to wait, with keys of RSA-2048; each waits with its ClientHello, 2 KiB of a
+            // browser and 32 KiB at most.
             tls_handshake_queue: 4096,
             // Clients give up after 5 to 10 s, and need the rest of that for the round trips of the handshake.
             tls_handshake_wait: Duration::from_secs(3),

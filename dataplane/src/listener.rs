@@ -121,6 +121,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, side: Sid
                 if shared.refused_accepts.may_tell() {
                     tracing::warn!(%error, "the system refused a connection; accepting pauses");
                 }
+                // Without a free file the next accept would fail at once, and this would only spin.
                 sleep(shared.config.limits.accept_pause).await;
             }
         }

@@ -65,6 +65,11 @@ impl<S> Pieces<S> {
         self.steps = steps.clone();
         self
     }
+
+    /// How many writes took something.
+    pub(crate) fn writes(&self) -> usize {
+        self.writes.at
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Pieces<S> {

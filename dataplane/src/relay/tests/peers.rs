@@ -106,6 +106,7 @@ pub(super) async fn write(
                 written += length;
             }
             Act::Yield => yield_now().await,
+            // A peer that is silent for a while is what is tested; nothing is waited for.
             Act::Pause(pause) => sleep(*pause).await,
             Act::Settle => {
                 let all = progress.wait_for(|progress| progress.received == written);
@@ -129,6 +130,7 @@ pub(super) async fn read(
     let mut received = 0;
     for room in rooms.iter().cycle() {
         let Some(room) = room else {
+            // A peer that does not read for a while; nothing is waited for.
             sleep(Duration::from_millis(50)).await;
             continue;
         };

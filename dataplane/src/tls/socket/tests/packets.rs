@@ -1,50 +1,16 @@
 //! What goes out together: each write below is a packet, and wakes the client.
 
 use super::*;
+use crate::pieces::{Pieces, Steps};
 
 /// As many as rustls gives where nobody asks for fewer.
 const TICKETS: u32 = 2;
 
-/// Counts writes.
-struct Counted {
-    stream: DuplexStream,
-    writes: usize,
-}
-
-impl Transport for Counted {}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.writes += 1;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
+type Counted = Pieces<DuplexStream>;
 
 async fn connect() -> (TlsSocket<Counted>, TlsStream<DuplexStream>) {
-    let (stream, far) = duplex(200_000);
-    let near = Counted { stream, writes: 0 };
+    let (near, far) = duplex(200_000);
+    let near = Pieces::new(near, Steps::whole(), Steps::whole());
     pair::connect(&CONFIGS[0], near, far).await
 }
 
@@ -52,10 +18,10 @@ async fn connect() -> (TlsSocket<Counted>, TlsStream<DuplexStream>) {
 fn a_ticket_goes_out_with_the_first_answer() {
     run(async {
         let (mut server, mut client) = connect().await;
-        assert_eq!(server.stream().writes, 1, "the server's flight");
+        assert_eq!(server.stream().writes(), 1, "the server's flight");
         server.flush().await.unwrap();
         server.write_all(b"hello").await.unwrap();
-        assert_eq!(server.stream().writes, 2, "ticket and data");
+        assert_eq!(server.stream().writes(), 2, "ticket and data");
         let mut heard = [0; 5];
         client.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"hello");
@@ -68,7 +34,7 @@ fn a_ticket_goes_out_with_the_end_if_there_is_no_answer() {
     run(async {
         let (mut server, mut client) = connect().await;
         server.shutdown().await.unwrap();
-        assert_eq!(server.stream().writes, 2, "ticket and end");
+        assert_eq!(server.stream().writes(), 2, "ticket and end");
         assert!(read(&mut client, 10).await.is_empty());
         assert_eq!(client.get_ref().1.tls13_tickets_received(), TICKETS);
     });
@@ -93,9 +59,9 @@ fn last_words_go_out_with_the_end() {
         let (mut server, mut client) = connect().await;
         let written = poll_fn(|context| server.poll_write_last(context, b"bye")).await;
         assert_eq!(written.unwrap(), 3);
-        assert_eq!(server.stream().writes, 2, "ticket, data and end");
+        assert_eq!(server.stream().writes(), 2, "ticket, data and end");
         server.shutdown().await.unwrap();
-        assert_eq!(server.stream().writes, 2, "the end is said once");
+        assert_eq!(server.stream().writes(), 2, "the end is said once");
         assert_eq!(read(&mut client, 10).await, b"bye");
     });
 }
