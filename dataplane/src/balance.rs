@@ -58,23 +58,13 @@ impl Loads {
         ends: Ends,
     ) -> Option<Chosen> {
         let (proxy_protocol, candidate) = choose_backend(table, rule, names)?;
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let load = |address| open.get(&address).copied().unwrap_or(0);
         let (endpoints, external) = match candidate {
             Candidate::Service(backend) => (Endpoints::Service(backend.clone()), None),
             Candidate::External(external, addresses) => {
                 (Endpoints::External(addresses), Some(external.clone()))
             }
         };
-        let address = match &endpoints {
-            Endpoints::Service(backend) => choose_endpoint(|| backend.ready(), load),
-            Endpoints::External(addresses) => choose_endpoint(|| addresses.iter().copied(), load),
-        }?;
-        *open.entry(address).or_insert(0) += 1;
-        let place = Place {
-            address,
-            loads: self.clone(),
-        };
+        let place = self.place(&endpoints, &[])?;
         let preface = proxy_protocol.map(|version| Preface::new(version, ends));
         Some(Chosen {
             place,
@@ -82,6 +72,24 @@ impl Loads {
             left: Vec::new(),
             external,
             preface,
+        })
+    }
+
+    /// A place at one of these endpoints that is not among `left`.
+    fn place(&self, endpoints: &Endpoints, left: &[SocketAddr]) -> Option<Place> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let load = |address| open.get(&address).copied().unwrap_or(0);
+        let stays = |address: &SocketAddr| !left.contains(address);
+        let address = match endpoints {
+            Endpoints::Service(backend) => choose_endpoint(|| backend.ready().filter(stays), load),
+            Endpoints::External(addresses) => {
+                choose_endpoint(|| addresses.iter().copied().filter(stays), load)
+            }
+        }?;
+        *open.entry(address).or_insert(0) += 1;
+        Some(Place {
+            address,
+            loads: self.clone(),
         })
     }
 }
@@ -104,23 +112,9 @@ impl Chosen {
     /// Chooses another endpoint of the same backend, one that was not chosen before; whether there is one.
     pub(crate) fn go_elsewhere(&mut self) -> bool {
         self.left.push(self.place.address);
-        let left = |address: &SocketAddr| !self.left.contains(address);
-        let others = match &self.endpoints {
-            Endpoints::Service(backend) => backend.ready().filter(left).collect::<Vec<_>>(),
-            Endpoints::External(addresses) => addresses.iter().copied().filter(left).collect(),
-        };
-        let loads = self.place.loads.clone();
-        let address = {
-            let mut open = loads.open.lock().unwrap_or_else(PoisonError::into_inner);
-            let load = |address| open.get(&address).copied().unwrap_or(0);
-            let Some(address) = choose_endpoint(|| others.iter().copied(), load) else {
-                return false;
-            };
-            *open.entry(address).or_insert(0) += 1;
-            address
-        };
-        self.place = Place { address, loads };
-        true
+        let another = self.place.loads.place(&self.endpoints, &self.left);
+        // Dropped, the old place is free again.
+        another.map(|place| self.place = place).is_some()
     }
 }
 
