@@ -5,6 +5,7 @@
 //! X-Forwarded-Proto, -Host and -Port stand. From anybody else these fields are a stranger's claim, and are replaced. `Forwarded`
 //! (RFC 7239) is written from the same facts and never read: a proxy that only knows X-Forwarded-* passes its client's one on.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
@@ -113,24 +114,27 @@ impl Client {
 
     /// Writes what a backend is told into `passed`, which holds none of it; `sent` is what the peer sent.
     pub(crate) fn tell(&self, sent: &HeaderMap, passed: &mut HeaderMap) {
-        // Addresses, numbers and what was a field's value before are always valid values.
-        let mut write = |name: HeaderName, value: String| {
-            if let Ok(value) = HeaderValue::try_from(value) {
+        let address = self.address.to_string();
+        let host = self.host.as_ref().map(Authority::as_str);
+        let texts = [
+            (FORWARDED, Some(self.forwarded(&address))),
+            (X_FORWARDED_FOR, Some(self.forwarded_for(sent, &address))),
+            (X_FORWARDED_HOST, host.map(str::to_owned)),
+            (X_REAL_IP, Some(address)),
+        ];
+        for (name, text) in texts {
+            // Addresses, and what was a field's value before, are always valid values.
+            if let Some(Ok(value)) = text.map(HeaderValue::try_from) {
                 passed.insert(name, value);
             }
-        };
-        write(X_REAL_IP, self.address.to_string());
-        write(X_FORWARDED_FOR, self.forwarded_for(sent));
-        write(X_FORWARDED_PROTO, self.scheme.as_str().to_owned());
-        write(X_FORWARDED_PORT, self.host_port.to_string());
-        write(FORWARDED, self.forwarded());
-        if let Some(host) = &self.host {
-            write(X_FORWARDED_HOST, host.as_str().to_owned());
         }
+        let scheme = HeaderValue::from_static(self.scheme.as_str());
+        passed.insert(X_FORWARDED_PROTO, scheme);
+        passed.insert(X_FORWARDED_PORT, self.host_port.into());
     }
 
-    /// X-Forwarded-For: what a trusted peer sent and the peer, or what was judged.
-    fn forwarded_for(&self, sent: &HeaderMap) -> String {
+    /// X-Forwarded-For: what a trusted peer sent and the peer, or what was judged: the client, as text `address`, and the proxies after it.
+    fn forwarded_for(&self, sent: &HeaderMap, address: &str) -> String {
         let lines = sent.get_all(X_FORWARDED_FOR).iter();
         let lines = lines.map(|line| line.to_str().map(|line| line.trim_matches(SPACE)));
         let lines: Result<Vec<_>, _> = lines.collect();
@@ -142,34 +146,48 @@ impl Client {
                 all.join(", ")
             }
             // A stranger's lines, or bytes that are no text.
-            Ok(_) | Err(_) => self.way(ToString::to_string),
+            Ok(_) | Err(_) => {
+                let mut list = address.to_owned();
+                for proxy in &self.proxies {
+                    list.push_str(", ");
+                    list.push_str(&proxy.to_string());
+                }
+                list
+            }
         }
     }
 
-    /// `Forwarded` (RFC 7239 §4): an element for each address. What is known of the client's own request stands in the first.
-    fn forwarded(&self) -> String {
-        let host = self.host.as_ref();
-        let host = host.map(|host| format!(";host={}", token_or_quoted(host.as_str())));
-        let facts = format!(
-            "{};proto={}",
-            host.unwrap_or_default(),
-            self.scheme.as_str()
-        );
-        let mut facts = Some(facts);
-        self.way(|address| {
-            let facts = facts.take().unwrap_or_default();
-            match address {
-                IpAddr::V4(address) => format!("for={address}{facts}"),
-                // Brackets and colons make it a quoted-string (§6).
-                IpAddr::V6(address) => format!("for=\"[{address}]\"{facts}"),
-            }
-        })
+    /// `Forwarded` (RFC 7239 §4): an element for each address. What is known of the client's own request stands in the first, whose address
+    /// is the text `address`.
+    fn forwarded(&self, address: &str) -> String {
+        let mut list = String::with_capacity(USUAL_FORWARDED_BYTES);
+        push_node(&mut list, self.address, address);
+        if let Some(host) = &self.host {
+            list.push_str(";host=");
+            list.push_str(&token_or_quoted(host.as_str()));
+        }
+        list.push_str(";proto=");
+        list.push_str(self.scheme.as_str());
+        for proxy in &self.proxies {
+            list.push_str(", ");
+            push_node(&mut list, *proxy, &proxy.to_string());
+        }
+        list
     }
+}
 
-    /// The client and the trusted proxies after it, as a list.
-    fn way(&self, element: impl FnMut(&IpAddr) -> String) -> String {
-        let addresses = [&self.address].into_iter().chain(&self.proxies);
-        addresses.map(element).collect::<Vec<_>>().join(", ")
+/// Room for the usual `Forwarded`: one IPv4 address, a hostname, a scheme.
+const USUAL_FORWARDED_BYTES: usize = 96;
+
+/// Adds an address, of which `text` is the text, to `Forwarded`.
+fn push_node(list: &mut String, address: IpAddr, text: &str) {
+    // Brackets and colons make IPv6 a quoted-string (RFC 7239 §6).
+    let [before, after] = match address {
+        IpAddr::V4(_) => ["for=", ""],
+        IpAddr::V6(_) => ["for=\"[", "]\""],
+    };
+    for part in [before, text, after] {
+        list.push_str(part);
     }
 }
 
@@ -233,11 +251,11 @@ fn parse_port(value: &HeaderValue) -> Option<u16> {
 }
 
 /// A value of RFC 7239 §4: a port's colon, for one, makes it a quoted-string.
-fn token_or_quoted(value: &str) -> String {
+fn token_or_quoted(value: &str) -> Cow<'_, str> {
     if crate::handshake::is_token(value) {
-        return value.to_owned();
+        return value.into();
     }
-    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")).into()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! nginx's `$request_id` has them. The backend gets it, the client gets it with every answer, and the debug log has it in each line.
 //! Only the answer to a head that is no HTTP or too large may have none: it is hyper's (400, 431), before there is a request.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use rustls::crypto::{SecureRandom, aws_lc_rs};
@@ -13,6 +13,8 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 /// Longest id that is kept. A UUID has 36 bytes, a trace with its span 55; what is longer is no name and would fill logs.
 const MAX_ID_BYTES: usize = 128;
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Makes ids.
 pub(crate) struct RequestIds {
@@ -48,11 +50,11 @@ impl RequestIds {
             // The system has no randomness; a request is served all the same.
             bytes = fastrand::u128(..).to_be_bytes();
         }
-        let mut id = String::with_capacity(32);
-        for byte in bytes {
-            // Writing to a String cannot fail.
-            let _ = write!(id, "{byte:02x}");
-        }
+        let digit = |nibble: u8| DIGITS[usize::from(nibble & 0xf)];
+        let id: Vec<u8> = bytes
+            .iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(*byte)])
+            .collect();
         HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("0"))
     }
 }

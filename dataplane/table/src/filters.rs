@@ -158,7 +158,21 @@ impl FieldName {
 
 /// A name as CGI-like backends read it: both characters alike, and both cases.
 fn alike(name: &str) -> String {
-    name.replace('_', "-").to_ascii_lowercase()
+    name.bytes()
+        .map(|byte| char::from(alike_byte(byte)))
+        .collect()
+}
+
+/// Whether CGI-like backends read both names alike.
+fn are_alike(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.bytes().map(alike_byte).eq(b.bytes().map(alike_byte))
+}
+
+fn alike_byte(byte: u8) -> u8 {
+    match byte {
+        b'_' => b'-',
+        byte => byte.to_ascii_lowercase(),
+    }
 }
 
 impl FieldValue {
@@ -208,9 +222,8 @@ impl HeaderModifier {
     /// `X-User`): what a message itself says there is not to pass, or a client could still say what the rule decides.
     pub fn replaces(&self, name: &str) -> bool {
         let set = self.set.iter().map(|field| &field.name);
-        let name = alike(name);
         set.chain(&self.remove)
-            .any(|replaced| alike(replaced.as_str()) == name)
+            .any(|replaced| are_alike(replaced.as_str(), name))
     }
 
     /// Changes the fields of a request, where every spelling of what is set or removed goes.
