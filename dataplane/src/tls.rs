@@ -5,26 +5,25 @@
 //! (RFC 6066 §3); a hostname without a usable certificate gets it too, so that nothing tells the two apart. A new certificate
 //! is used from the next handshake on.
 
+mod choice;
 mod hello;
 mod slots;
 mod socket;
 mod tickets;
 
 use std::io;
-use std::ops::Deref;
 use std::sync::Arc;
 
-use route_table::{Certificate, HostTls, Hostname, RouteTable, TlsPolicy};
+use route_table::{Hostname, RouteTable};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCertUsingSni};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
-use self::hello::Hello;
+use self::choice::{Choosing, Refusal};
+use self::slots::Shed;
 pub(crate) use self::slots::Slots;
-use self::slots::{Shed, handshake};
 pub(crate) use self::socket::TlsSocket;
 use self::tickets::Tickets;
 use crate::send_limit::SendLimit;
@@ -39,10 +38,8 @@ pub(crate) type ServerStream = Stream;
 /// Why there is no TLS connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    #[error("the ClientHello names no hostname that is served")]
-    UnrecognizedName,
-    #[error("no usable certificate for this hostname")]
-    NoCertificate,
+    #[error(transparent)]
+    Refused(Refusal),
     #[error("the dataplane is stopping, and no ClientHello has come")]
     Stopping,
     #[error("too many handshakes at once")]
@@ -55,8 +52,7 @@ impl TlsError {
     /// The `outcome` label of the metrics.
     pub(crate) fn label(&self) -> &'static str {
         match self {
-            Self::UnrecognizedName => "unrecognized_name",
-            Self::NoCertificate => "no_certificate",
+            Self::Refused(refusal) => refusal.label(),
             Self::Stopping => "stopping",
             Self::Shed(shed) => shed.label(),
             Self::Handshake(_) => "failed",
@@ -78,7 +74,7 @@ impl Tls {
             ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let mut base = versions
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(NoCertificate));
+            .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
         base.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Sessions by id (TLS 1.2) would be kept here, in the memory of all hosts together, and know no policy.
         base.session_storage = Arc::new(NoServerSessionStorage {});
@@ -89,97 +85,35 @@ impl Tls {
     }
 
     /// Performs the handshake under the `table` of the moment when the `ClientHello` is whole. The caller sets the deadline; a client that
-    /// has said nothing when `stopping` comes is let go.
-    pub(crate) async fn accept<T: Deref<Target = RouteTable>>(
+    /// has not said all of it when `stopping` comes is let go.
+    pub(crate) async fn accept(
         &self,
         mut stream: SendLimit,
-        table: impl FnOnce() -> T,
+        table: impl FnOnce() -> Arc<RouteTable>,
         slots: &Slots,
         stopping: &CancellationToken,
     ) -> Result<(ServerStream, Hostname), TlsError> {
-        let Hello { message, received } = tokio::select! {
+        let received = tokio::select! {
             hello = hello::read(&mut stream) => hello.map_err(TlsError::Handshake)?,
             () = stopping.cancelled() => return Err(TlsError::Stopping),
         };
-        let choice = choose(&message.client_hello(), &table());
-        match choice {
-            Ok(Choice {
-                name,
-                certificate,
-                policy,
-            }) => {
-                drop(message);
-                let mut config = self.base.clone();
-                config.ticketer = self.tickets.under(policy);
-                config.cert_resolver = Arc::new(Chosen(certificate.certified().clone()));
-                let stream = handshake(stream, Arc::new(config), received, slots).await?;
-                Ok((Stream::Accepted(Box::new(stream)), name))
-            }
-            Err(refusal) => {
-                // The client may be gone already; there is nobody else to tell.
-                let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
-                let _ = stream.shutdown().await;
-                Err(refusal)
-            }
+        let choosing = Arc::new(Choosing::new(table(), self.tickets.clone()));
+        let mut config = self.base.clone();
+        config.ticketer = choosing.clone();
+        config.cert_resolver = choosing.clone();
+        let mut socket = slots::begin(stream, Arc::new(config), received, slots).await?;
+        if let Some(refusal) = choosing.refusal() {
+            // In place of rustls' own word, access_denied.
+            let mut stream = socket.into_stream();
+            // The client may be gone already; there is nobody else to tell.
+            let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
+            let _ = stream.shutdown().await;
+            return Err(TlsError::Refused(refusal));
         }
-    }
-}
-
-/// What a ClientHello is answered with.
-struct Choice {
-    name: Hostname,
-    certificate: Arc<Certificate>,
-    policy: TlsPolicy,
-}
-
-/// The hostname of a ClientHello and the best certificate for it: the first that names it and that the client can verify the
-/// signature of, else the first that the client can verify, else the first.
-fn choose(hello: &ClientHello<'_>, table: &RouteTable) -> Result<Choice, TlsError> {
-    let name = hello
-        .server_name()
-        .and_then(|name| Hostname::parse(name).ok())
-        .ok_or(TlsError::UnrecognizedName)?;
-    let host = table.host(&name).ok_or(TlsError::UnrecognizedName)?;
-    let HostTls::Terminate { certificates, .. } = host.tls() else {
-        return Err(TlsError::UnrecognizedName);
-    };
-    let usable = certificates.iter().filter_map(|key| table.certificate(key));
-    let can_sign = |certificate: &Certificate| {
-        certificate
-            .certified()
-            .key
-            .choose_scheme(hello.signature_schemes())
-            .is_some()
-    };
-    // Of equals, min_by_key keeps the first.
-    let best =
-        usable.min_by_key(|certificate| (!can_sign(certificate), !certificate.is_for(&name)));
-    let certificate = best.ok_or(TlsError::NoCertificate)?.clone();
-    let policy = table.tls_policy(host);
-    Ok(Choice {
-        name,
-        certificate,
-        policy,
-    })
-}
-
-/// The certificate that was chosen for this handshake.
-#[derive(Debug)]
-struct Chosen(Arc<CertifiedKey>);
-
-impl ResolvesServerCert for Chosen {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
-    }
-}
-
-/// Stands in the shared part, which never performs a handshake itself.
-#[derive(Debug)]
-struct NoCertificate;
-
-impl ResolvesServerCert for NoCertificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        None
+        slots::complete(&mut socket, slots).await?;
+        let name = choosing.name();
+        let name = name.ok_or(TlsError::Refused(Refusal::UnrecognizedName))?;
+        Ok((Stream::Accepted(socket), name))
     }
 }
 

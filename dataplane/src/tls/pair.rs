@@ -58,7 +58,7 @@ pub(crate) async fn accept<S: Transport>(
     config: &Arc<ServerConfig>,
 ) -> io::Result<TlsSocket<S>> {
     let hello = hello::read(&mut stream).await?;
-    let mut socket = TlsSocket::begin(stream, config.clone(), hello.received)?;
+    let mut socket = TlsSocket::begin(stream, config.clone(), hello)?;
     socket.finish().await?;
     Ok(socket)
 }

@@ -94,24 +94,30 @@ async fn others_first() {
     .await;
 }
 
-/// Performs a handshake of which `received` is what the client has sent so far, a whole `ClientHello` at least.
-pub(super) async fn handshake<S: Transport>(
+/// Answers a handshake of which `received` is what the client has sent so far, a whole `ClientHello` at least.
+pub(super) async fn begin<S: Transport>(
     stream: S,
     config: Arc<ServerConfig>,
     received: Vec<u8>,
     slots: &Slots,
-) -> Result<TlsSocket<S>, TlsError> {
-    let slot = slots.take().await.map_err(TlsError::Shed)?;
-    let mut socket = TlsSocket::begin(stream, config, received).map_err(TlsError::Handshake)?;
-    drop(slot);
+) -> Result<Box<TlsSocket<S>>, TlsError> {
+    let _slot = slots.take().await.map_err(TlsError::Shed)?;
+    let begun = TlsSocket::begin(stream, config, received);
+    begun.map(Box::new).map_err(TlsError::Handshake)
+}
+
+/// Performs the rest of a handshake.
+pub(super) async fn complete<S: Transport>(
+    socket: &mut TlsSocket<S>,
+    slots: &Slots,
+) -> Result<(), TlsError> {
     // A HelloRetryRequest (RFC 8446 §4.1.4) has cost nothing yet; what it is answered with does. TLS 1.2 has its key exchange there too.
     while socket.awaits_a_key_share() {
         socket.collect().await.map_err(TlsError::Handshake)?;
         let _slot = slots.take().await.map_err(TlsError::Shed)?;
         socket.look_again();
     }
-    socket.finish().await.map_err(TlsError::Handshake)?;
-    Ok(socket)
+    socket.finish().await.map_err(TlsError::Handshake)
 }
 
 #[cfg(test)]

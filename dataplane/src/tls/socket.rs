@@ -40,6 +40,9 @@ const OVERHEAD_BYTES: usize = 512;
 /// Longest ticket that goes out together with what is written first; one without a client's certificate has a fourth of this.
 const TICKET_BYTES: usize = 1024;
 
+/// Room for what is said together in a handshake with a short chain.
+const FLIGHT_BYTES: usize = 2048;
+
 thread_local! {
     /// Records as they came.
     static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_BYTES]);
@@ -165,6 +168,11 @@ impl<S: Transport> TlsSocket<S> {
     /// Performs the rest of the handshake. The caller sets the deadline. On an error the client was told, as far as it took it.
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
         poll_fn(|context| self.poll_handshake(context)).await
+    }
+
+    /// The stream below, for who has nothing to say in TLS.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
     }
 
     /// The stream below.
@@ -411,6 +419,9 @@ fn encode(mut record: EncodeTlsData<'_, ServerConnectionData>, sealed: &mut Wait
         return;
     };
     let start = sealed.bytes.len();
+    if start == 0 {
+        sealed.bytes.reserve(FLIGHT_BYTES);
+    }
     sealed.bytes.resize(start + required_size, 0);
     // It has just said how long it is.
     let length = record.encode(&mut sealed.bytes[start..]).unwrap_or(0);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use route_table::{
-    CertificateKey, CertificateResource, HostPattern, OnPlain, PrivateKey, Resources, Route,
-    RouteHostname, RouteKey,
+    CertificateKey, CertificateResource, HostPattern, HostTls, OnPlain, PrivateKey, Resources,
+    Route, RouteHostname, RouteKey,
 };
 use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
@@ -90,8 +90,8 @@ impl World {
         self
     }
 
-    fn after(&self, previous: &RouteTable) -> RouteTable {
-        RouteTable::build(&self.resources, previous).0
+    fn after(&self, previous: &RouteTable) -> Arc<RouteTable> {
+        Arc::new(RouteTable::build(&self.resources, previous).0)
     }
 }
 
@@ -171,7 +171,7 @@ struct Met {
 /// One connection to `name` that says something both ways.
 async fn meet(
     tls: &Tls,
-    table: &RouteTable,
+    table: &Arc<RouteTable>,
     client: &Arc<ClientConfig>,
     name: &'static str,
 ) -> io::Result<Met> {
@@ -182,7 +182,11 @@ async fn meet(
         let stream = SendLimit::new(tcp, std::time::Duration::ZERO);
         let slots = Slots::new(&Limits::default(), Arc::new(Metrics::new()));
         let stopping = CancellationToken::new();
-        let (mut stream, served_as) = tls.accept(stream, || table, &slots, &stopping).await?;
+        let (mut stream, served_as) = tls
+            .accept(stream, || table.clone(), &slots, &stopping)
+            .await?;
+        // An open socket keeps nothing of it.
+        assert_eq!(Arc::strong_count(table), 1);
         assert_eq!(served_as.as_str(), name);
         let mut heard = [0; 4];
         stream.read_exact(&mut heard).await.unwrap();

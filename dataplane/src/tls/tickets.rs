@@ -12,7 +12,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::ProducesTickets;
 
 /// The key of all tickets of this process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Tickets {
     sealing: Arc<dyn ProducesTickets>,
 }
@@ -23,39 +23,25 @@ impl Tickets {
         Ok(Self { sealing })
     }
 
-    /// Gives and takes the tickets of one policy.
-    pub(super) fn under(&self, policy: TlsPolicy) -> Arc<dyn ProducesTickets> {
-        Arc::new(PolicyTickets {
-            sealing: self.sealing.clone(),
-            policy,
-        })
-    }
-}
-
-#[derive(Debug)]
-struct PolicyTickets {
-    sealing: Arc<dyn ProducesTickets>,
-    policy: TlsPolicy,
-}
-
-impl ProducesTickets for PolicyTickets {
-    fn enabled(&self) -> bool {
+    pub(super) fn enabled(&self) -> bool {
         self.sealing.enabled()
     }
 
-    fn lifetime(&self) -> u32 {
+    /// In seconds.
+    pub(super) fn lifetime(&self) -> u32 {
         self.sealing.lifetime()
     }
 
-    fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
-        let bound = [self.policy.as_bytes(), session].concat();
+    /// A ticket for `session` that is good under `policy`.
+    pub(super) fn seal(&self, policy: &TlsPolicy, session: &[u8]) -> Option<Vec<u8>> {
+        let bound = [policy.as_bytes(), session].concat();
         self.sealing.encrypt(&bound)
     }
 
-    /// Nothing for a ticket of another policy, which leads to a full handshake.
-    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+    /// The session of a ticket; nothing if it was given under another policy, which leads to a full handshake.
+    pub(super) fn open(&self, policy: &TlsPolicy, ticket: &[u8]) -> Option<Vec<u8>> {
         let bound = self.sealing.decrypt(ticket)?;
-        let session = bound.strip_prefix(self.policy.as_bytes())?;
+        let session = bound.strip_prefix(policy.as_bytes())?;
         Some(session.to_vec())
     }
 }

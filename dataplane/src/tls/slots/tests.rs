@@ -56,11 +56,13 @@ async fn serve(
     mut stream: DuplexStream,
     config: Arc<ServerConfig>,
     slots: &Slots,
-) -> Result<TlsSocket<DuplexStream>, TlsError> {
+) -> Result<Box<TlsSocket<DuplexStream>>, TlsError> {
     let hello = hello::read(&mut stream)
         .await
         .map_err(TlsError::Handshake)?;
-    handshake(stream, config, hello.received, slots).await
+    let mut socket = begin(stream, config, hello, slots).await?;
+    complete(&mut socket, slots).await?;
+    Ok(socket)
 }
 
 async fn connects(slots: &Slots, guessed: bool) -> Result<(), TlsError> {
