@@ -131,13 +131,13 @@ async fn handshake_tls(
     stream: SendLimit,
     deadline: Instant,
 ) -> Option<(ServerStream, Hostname)> {
-    let accepting = shared.tls.accept(
-        stream,
-        || shared.table(),
-        &shared.tls_slots,
-        &shared.stopping,
-    );
-    let (outcome, accepted) = match timeout_at(deadline, accepting).await {
+    let (tls, slots) = (&shared.tls, &shared.tls_slots);
+    let accepted = timeout_at(
+        deadline,
+        tls.accept(stream, || shared.table(), slots, &shared.stopping),
+    )
+    .await;
+    let (outcome, accepted) = match accepted {
         Ok(Ok(accepted)) => ("accepted", Some(accepted)),
         Ok(Err(error)) => {
             let cause = if let TlsError::Handshake(cause) = &error {
@@ -161,7 +161,7 @@ async fn serve_http(connection: &Arc<Connection>, stream: ServerStream, deadline
         connection.head_seen.store(true, Ordering::Relaxed);
         let has_body = !request.body().is_end_stream();
         connection.body.store(has_body, Ordering::Relaxed);
-        async move { Ok::<_, Infallible>(named(&connection, request).await) }
+        named(connection, request)
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -198,7 +198,10 @@ async fn serve_http(connection: &Arc<Connection>, stream: ServerStream, deadline
 }
 
 /// Answers a request under its id, which its answer has, a refusal too, and every line of the log.
-async fn named(connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+async fn named(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let shared = &connection.shared;
     let scheme = match connection.server_name {
         Some(_) => Scheme::Https,
@@ -215,10 +218,10 @@ async fn named(connection: &Connection, request: Request<Incoming>) -> Response<
         request_id: id.clone(),
         destination: connection.destination,
     };
-    let answering = connection.answer(request, &caller).instrument(span);
-    let mut response = answering.await;
+    // A future that is awaited where it is made takes its room once; one that has a name takes it twice.
+    let mut response = connection.answer(request, &caller).instrument(span).await;
     response.headers_mut().insert(X_REQUEST_ID, id);
-    response
+    Ok(response)
 }
 
 #[cfg(test)]

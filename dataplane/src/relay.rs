@@ -119,24 +119,29 @@ impl RelayStream for Stream {
 }
 
 /// Relays until one of the peers, a limit or an order ends it.
-pub(crate) async fn run<D: RelayStream, U: RelayStream>(relay: Relay<D, U>) -> Ended {
+pub(crate) fn run<D: RelayStream, U: RelayStream>(
+    relay: Relay<D, U>,
+) -> impl Future<Output = Ended> {
+    // Not in the future, which would have room for the relay beside the tunnel as long as it lives.
     let mut tunnel = Tunnel::new(relay);
-    let ended = poll_fn(|context| tunnel.poll(context)).await;
-    match ended {
-        Ended::ClientReset => tunnel.upstream.reset_on_drop(),
-        Ended::BackendReset => tunnel.downstream.reset_on_drop(),
-        // What is left unsent must not keep the kernel busy for a peer that is not there.
-        Ended::Cut | Ended::SendTimeout => {
-            tunnel.upstream.reset_on_drop();
-            tunnel.downstream.reset_on_drop();
+    async move {
+        let ended = poll_fn(|context| tunnel.poll(context)).await;
+        match ended {
+            Ended::ClientReset => tunnel.upstream.reset_on_drop(),
+            Ended::BackendReset => tunnel.downstream.reset_on_drop(),
+            // What is left unsent must not keep the kernel busy for a peer that is not there.
+            Ended::Cut | Ended::SendTimeout => {
+                tunnel.upstream.reset_on_drop();
+                tunnel.downstream.reset_on_drop();
+            }
+            Ended::Closed
+            | Ended::ClientEof
+            | Ended::BackendEof
+            | Ended::ReadTimeout
+            | Ended::Drained => {}
         }
-        Ended::Closed
-        | Ended::ClientEof
-        | Ended::BackendEof
-        | Ended::ReadTimeout
-        | Ended::Drained => {}
+        ended
     }
-    ended
 }
 
 /// An order that is being carried out.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::header::HeaderValue;
 use http::{Request, Response, Uri, request};
 use hyper::body::Incoming;
-use route_table::{Host, HostTls, Hostname, Matched, NonUpgrade, RouteTable};
+use route_table::{Host, HostTls, Hostname, Matched, NonUpgrade, RouteKey, RouteTable};
 use tokio::time::Instant;
 
 use crate::balance::Chosen;
@@ -71,7 +71,8 @@ impl Connection {
         } else if upgrade {
             self.upgrade(request, caller).await
         } else {
-            self.forward(request, caller).await
+            // Apart: an upgrade needs less room.
+            Box::pin(self.forward(request, caller)).await
         };
         match served {
             Ok((outcome, response)) => {
@@ -174,10 +175,10 @@ impl Connection {
                 filters::to_client(&mut response, &filters);
                 Ok(("refused_by_backend", response))
             }
-            Answer::Upgraded(upgraded) => {
-                let mut response = upgraded.response.clone().map(|()| empty());
+            Answer::Upgraded(response, upgraded) => {
+                let mut response = response.map(|()| empty());
                 filters::to_client(&mut response, &filters);
-                tunnel::start(self, upgrading, *upgraded, chosen.place, timeouts, key);
+                tunnel::start(self, upgrading, upgraded, chosen.place, timeouts, key);
                 Ok(("upgraded", response))
             }
         }
@@ -294,7 +295,8 @@ impl Caller {
         matched: &Matched<'_>,
         chosen: &Chosen,
     ) -> http::HeaderMap {
-        let rule = format!("{}/{}", matched.key, matched.rule.name);
+        let RouteKey { namespace, name } = matched.key;
+        let rule = [&**namespace, name, &matched.rule.name].join("/");
         let facts = fields::Facts {
             client: &self.client,
             request_id: &self.request_id,

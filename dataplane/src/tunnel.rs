@@ -31,7 +31,7 @@ pub(crate) fn start(
         };
         let limits = &shared.config.limits;
         let (registered, signal) = shared.relays.register(key);
-        let relay = Relay {
+        let ended = relay::run(Relay {
             downstream,
             upstream: upgraded.stream,
             to_upstream: early,
@@ -44,8 +44,8 @@ pub(crate) fn start(
             },
             frames_are_known: upgraded.agreed.frames_are_known,
             signal,
-        };
-        let ended = relay::run(relay).await;
+        })
+        .await;
         tracing::debug!(cause = ended.label(), "relay ended");
         shared.metrics.relay_ended(ended);
         registered.end(ended);

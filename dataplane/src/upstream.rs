@@ -10,10 +10,11 @@ mod tls;
 
 use std::borrow::Cow;
 use std::io;
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::{Response, StatusCode, Uri};
 use hyper::ext::ReasonPhrase;
 use route_table::{ExternalTls, Timeouts};
@@ -36,6 +37,9 @@ pub(crate) use self::tls::BackendTls;
 /// Most interim answers (100, 103) before the final one; real servers send one.
 const MAX_INTERIM_ANSWERS: usize = 8;
 
+/// Of a request head beside its target and fields: the rest of the first line, Upgrade, Connection, and the end.
+const FIXED_BYTES: usize = 64;
+
 /// A request as the backend gets it.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
@@ -56,19 +60,18 @@ pub(crate) struct AnswerLimits {
 /// What the backend said.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// A proven 101: the stream is the tunnel.
-    Upgraded(Box<Upgraded>),
+    /// A proven 101, and the tunnel behind it.
+    Upgraded(Response<()>, Upgraded),
     /// Any other answer, to be passed on whole.
     Refused(Response<Body>),
 }
 
+/// The backend's end of a tunnel.
 #[derive(Debug)]
 pub(crate) struct Upgraded {
     pub(crate) stream: Stream,
     /// Bytes that came with the 101.
     pub(crate) leftover: Bytes,
-    /// The answer for the client, without its body.
-    pub(crate) response: Response<()>,
     pub(crate) agreed: Agreed,
 }
 
@@ -82,7 +85,8 @@ pub(crate) async fn connect(
     deadline: Instant,
 ) -> Result<Stream, Reject> {
     let limit = deadline.min(Instant::now() + timeouts.connect);
-    let connecting = async {
+    // Made where it is awaited: a future that has a name takes its room twice.
+    let connected = timeout_at(limit, async {
         let mut tcp = dialer.connect(chosen).await?;
         let address = chosen.place.address();
         // A message is one write here; waiting for more would only delay it.
@@ -96,16 +100,17 @@ pub(crate) async fn connect(
         match over_tls {
             None => Ok(Stream::Plain(stream)),
             Some((host, ExternalTls { authorities })) => {
-                dialer.tls.connect(stream, host, authorities).await.map_err(|failure| {
+                // Apart: most backends speak no TLS, and need less room.
+                let connecting = Box::pin(dialer.tls.connect(stream, host, authorities));
+                connecting.await.map_err(|failure| {
                     tracing::debug!(%host, %address, %failure, cause = ?failure, "no TLS with the backend");
                     Reject::BackendTls
                 })
             }
         }
-    };
-    let connected = timeout_at(limit, connecting)
-        .await
-        .unwrap_or(Err(Reject::ConnectTimeout));
+    })
+    .await
+    .unwrap_or(Err(Reject::ConnectTimeout));
     if let Err(reject) = &connected {
         dialer.metrics.upstream_connect_failed(reject.label());
     }
@@ -155,12 +160,12 @@ async fn exchange(
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            return Ok(Answer::Upgraded(Box::new(Upgraded {
+            let upgraded = Upgraded {
                 stream,
                 leftover: received.freeze(),
-                response,
                 agreed,
-            })));
+            };
+            return Ok(Answer::Upgraded(response, upgraded));
         }
         if !head.status.is_informational() {
             return answer::pass_on(stream, &head, received, limits.read).map(Answer::Refused);
@@ -170,49 +175,58 @@ async fn exchange(
 }
 
 fn request_head(request: &Request<'_>) -> Vec<u8> {
-    let mut head = format!("GET {} HTTP/1.1\r\n", request.target).into_bytes();
-    let mut write = |name: &[u8], value: &[u8]| {
-        head.extend_from_slice(name);
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value);
-        head.extend_from_slice(b"\r\n");
-    };
-    // Host first, as RFC 9112 §3.2 asks for.
-    if let Some(host) = request.fields.get(http::header::HOST) {
-        write(b"Host", host.as_bytes());
+    let fields = request.fields.iter();
+    // ": " and the line end.
+    let length: usize = fields
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    let mut head = Vec::with_capacity(request.target.len() + length + FIXED_BYTES);
+    for part in ["GET ", request.target, " HTTP/1.1\r\n"] {
+        head.extend_from_slice(part.as_bytes());
     }
-    write(b"Upgrade", b"websocket");
-    write(b"Connection", b"Upgrade");
-    for (name, value) in request
-        .fields
-        .iter()
-        .filter(|(name, _)| **name != http::header::HOST)
-    {
-        write(spelling(name).as_bytes(), value.as_bytes());
+    // Host first, as RFC 9112 §3.2 asks for.
+    if let Some(host) = request.fields.get(HOST) {
+        write_field(&mut head, &HOST, host);
+    }
+    head.extend_from_slice(b"Upgrade: websocket\r\nConnection: Upgrade\r\n");
+    for (name, value) in request.fields.iter().filter(|(name, _)| **name != HOST) {
+        write_field(&mut head, name, value);
     }
     head.extend_from_slice(b"\r\n");
     head
 }
 
-/// How a field name is written: as its specification spells it, for the backends that compare it byte by byte.
-fn spelling(name: &HeaderName) -> String {
-    match name.as_str() {
-        "sec-websocket-extensions" => return "Sec-WebSocket-Extensions".into(),
-        "sec-websocket-key" => return "Sec-WebSocket-Key".into(),
-        "sec-websocket-protocol" => return "Sec-WebSocket-Protocol".into(),
-        "sec-websocket-version" => return "Sec-WebSocket-Version".into(),
-        "x-real-ip" => return "X-Real-IP".into(),
-        "x-request-id" => return "X-Request-ID".into(),
-        "dnt" => return "DNT".into(),
-        _ => {}
-    }
-    let mut spelled = String::with_capacity(name.as_str().len());
-    for part in name.as_str().split_inclusive('-') {
-        let (first, rest) = part.split_at(1);
-        spelled.push_str(&first.to_ascii_uppercase());
-        spelled.push_str(rest);
-    }
-    spelled
+fn write_field(head: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    spell(head, name);
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value.as_bytes());
+    head.extend_from_slice(b"\r\n");
+}
+
+/// Writes a field name as its specification spells it, for the backends that compare it byte by byte.
+fn spell(head: &mut Vec<u8>, name: &HeaderName) {
+    let known = match name.as_str() {
+        "sec-websocket-extensions" => "Sec-WebSocket-Extensions",
+        "sec-websocket-key" => "Sec-WebSocket-Key",
+        "sec-websocket-protocol" => "Sec-WebSocket-Protocol",
+        "sec-websocket-version" => "Sec-WebSocket-Version",
+        "x-real-ip" => "X-Real-IP",
+        "x-request-id" => "X-Request-ID",
+        "dnt" => "DNT",
+        name => {
+            let mut begins = true;
+            head.extend(name.bytes().map(|byte| {
+                let begun = std::mem::replace(&mut begins, byte == b'-');
+                if begun {
+                    byte.to_ascii_uppercase()
+                } else {
+                    byte
+                }
+            }));
+            return;
+        }
+    };
+    head.extend_from_slice(known.as_bytes());
 }
 
 /// An answer's status and fields.
@@ -253,9 +267,11 @@ async fn read_head(
 }
 
 fn parse_head(received: &[u8], limits: AnswerLimits) -> Result<Option<(Head, usize)>, Reject> {
-    let mut storage = vec![httparse::EMPTY_HEADER; limits.head_fields];
-    let mut response = httparse::Response::new(&mut storage);
-    let length = match response.parse(received) {
+    let mut storage = vec![MaybeUninit::uninit(); limits.head_fields];
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let parsed = parser.parse_response_with_uninit_headers(&mut response, received, &mut storage);
+    let length = match parsed {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(error) => {
