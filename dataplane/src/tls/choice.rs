@@ -1,9 +1,9 @@
 //! What a `ClientHello` is answered with: the certificate of the hostname that it names, and tickets that are good for its policy.
 //!
-//! rustls asks in the middle of a handshake, once it has read the message and before it looks at a ticket. The table is the one of that moment
-//! for the whole handshake, also if the client has to be asked for a second `ClientHello`.
+//! rustls asks in the middle of a handshake, once it has read the message and before it looks at a ticket. The first answer is the one of the
+//! whole handshake, also if the client has to be asked for a second `ClientHello`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use route_table::{Certificate, HostTls, Hostname, RouteTable, TlsPolicy};
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
@@ -33,7 +33,8 @@ impl Refusal {
 /// Chooses for one handshake.
 #[derive(Debug)]
 pub(super) struct Choosing {
-    table: Arc<RouteTable>,
+    /// Until the choice is made: a client that falls silent keeps no old table.
+    table: Mutex<Option<Arc<RouteTable>>>,
     tickets: Tickets,
     made: OnceLock<Result<Choice, Refusal>>,
 }
@@ -48,7 +49,7 @@ struct Choice {
 impl Choosing {
     pub(super) fn new(table: Arc<RouteTable>, tickets: Tickets) -> Self {
         Self {
-            table,
+            table: Mutex::new(Some(table)),
             tickets,
             made: OnceLock::new(),
         }
@@ -64,6 +65,12 @@ impl Choosing {
         Some(self.choice()?.name.clone())
     }
 
+    fn make(&self, hello: &ClientHello<'_>) -> Result<Choice, Refusal> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = table.take().ok_or(Refusal::UnrecognizedName)?;
+        choose(hello, &table)
+    }
+
     fn choice(&self) -> Option<&Choice> {
         self.made.get()?.as_ref().ok()
     }
@@ -71,7 +78,7 @@ impl Choosing {
 
 impl ResolvesServerCert for Choosing {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let made = self.made.get_or_init(|| choose(&hello, &self.table));
+        let made = self.made.get_or_init(|| self.make(&hello));
         Some(made.as_ref().ok()?.certificate.certified().clone())
     }
 }

@@ -1,6 +1,7 @@
 //! The `ClientHello`, read whole before anything is computed for it.
 //!
-//! Only its framing is looked at here (RFC 8446 §4 and §5.1). What it says, and whether it is one at all, rustls judges once it is whole.
+//! Only its framing is looked at here (RFC 8446 §4 and §5.1); what it says, rustls judges once it is whole. What is none never gets so far:
+//! it needs no slot and no session.
 
 use std::io;
 
@@ -10,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 /// at most 64 KiB of one message.
 const MAX_BYTES: usize = 32 * 1024;
 
-/// What rustls says of a message that is too long, as a record without a key.
+/// Told to who sends anything else or too much: a fatal `decode_error`, as a record without a key.
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 
 /// Room for a usual message in one read.
@@ -22,61 +23,94 @@ const MAX_FRAGMENT_BYTES: usize = 1 << 14;
 /// `ContentType.handshake` of a record.
 const HANDSHAKE: u8 = 22;
 
+/// The first byte of a record's version, which means nothing any more and never changed.
+const LEGACY_VERSION: u8 = 3;
+
+/// A record's type, version and length.
+const RECORD_HEAD_BYTES: usize = 5;
+
 /// `HandshakeType.client_hello` of a message.
 const CLIENT_HELLO: u8 = 1;
 
-/// Reads until the message is whole, or is seen to be none; returns all that was read.
+/// What is known of the first bytes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    NotWhole,
+    Whole,
+    /// This can become no `ClientHello`, or one that is too long.
+    Wrong,
+}
+
+/// Reads until the message is whole; returns all that was read. Who sends something else is told so.
 pub(super) async fn read(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> io::Result<Vec<u8>> {
     let mut received = Vec::with_capacity(READ_BYTES);
+    let mut records = Records::default();
     loop {
         received.reserve(READ_BYTES);
         if stream.read_buf(&mut received).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if is_to_be_judged(&received) {
-            return Ok(received);
-        }
-        if received.len() >= MAX_BYTES {
-            // The client may be gone already; there is nobody else to tell.
-            let _ = stream.write_all(&DECODE_ERROR).await;
-            let _ = stream.shutdown().await;
-            let error = "the ClientHello is too long";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        match records.look(&received) {
+            Framing::Whole => return Ok(received),
+            Framing::NotWhole if received.len() < MAX_BYTES => {}
+            Framing::NotWhole | Framing::Wrong => {
+                // The client may be gone already; there is nobody else to tell.
+                let _ = stream.write_all(&DECODE_ERROR).await;
+                let _ = stream.shutdown().await;
+                let error = "no ClientHello, or one that is too long";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
         }
     }
 }
 
-/// Whether these bytes hold a whole `ClientHello`, in as many whole records as it takes, or can be none.
-fn is_to_be_judged(received: &[u8]) -> bool {
-    let mut rest = received;
-    // The message's type and length, and how much of it has come.
-    let mut head = [0; 4];
-    let mut came = 0;
-    while let Some(&[kind, _, _, high, low]) = rest.first_chunk() {
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        if kind != HANDSHAKE || !(1..=MAX_FRAGMENT_BYTES).contains(&length) {
-            return true;
-        }
-        let Some(fragment) = rest.get(5..5 + length) else {
-            return false;
-        };
-        for (place, byte) in head.iter_mut().skip(came).zip(fragment) {
-            *place = *byte;
-        }
-        came += length;
-        if came >= head.len() {
-            let [kind, high, middle, low] = head;
+/// Follows the records of one message.
+#[derive(Default)]
+struct Records {
+    /// Bytes of the records that were looked at.
+    used: usize,
+    /// The message's type and length.
+    head: [u8; 4],
+    /// How much of the message has come.
+    came: usize,
+}
+
+impl Records {
+    /// Looks at the records that are whole since the last look, and at the begin of the next one. `received` is all that was read.
+    fn look(&mut self, received: &[u8]) -> Framing {
+        loop {
+            let rest = &received[self.used..];
+            let kinds = rest.iter().zip([HANDSHAKE, LEGACY_VERSION]);
+            if kinds.into_iter().any(|(byte, expected)| *byte != expected) {
+                return Framing::Wrong;
+            }
+            let Some(&[_, _, _, high, low]) = rest.first_chunk() else {
+                return Framing::NotWhole;
+            };
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            if !(1..=MAX_FRAGMENT_BYTES).contains(&length) {
+                return Framing::Wrong;
+            }
+            let Some(fragment) = rest.get(RECORD_HEAD_BYTES..RECORD_HEAD_BYTES + length) else {
+                return Framing::NotWhole;
+            };
+            for (place, byte) in self.head.iter_mut().skip(self.came).zip(fragment) {
+                *place = *byte;
+            }
+            self.used += RECORD_HEAD_BYTES + length;
+            self.came += length;
+            let [kind, high, middle, low] = self.head;
             let length = u32::from_be_bytes([0, high, middle, low]) as usize;
-            if kind != CLIENT_HELLO || came >= head.len() + length {
-                return true;
+            if kind != CLIENT_HELLO || length > MAX_BYTES {
+                return Framing::Wrong;
+            }
+            if self.came >= self.head.len() + length {
+                return Framing::Whole;
             }
         }
-        rest = &rest[5 + length..];
     }
-    // HTTP on the port of TLS may be shorter than the head of a record.
-    received.first().is_some_and(|kind| *kind != HANDSHAKE)
 }
 
 #[cfg(test)]
@@ -88,6 +122,10 @@ mod tests {
         [&[kind, 3, 1], &length[..], fragment].concat()
     }
 
+    fn look(received: &[u8]) -> Framing {
+        Records::default().look(received)
+    }
+
     #[test]
     fn a_message_is_whole_with_the_last_byte_of_its_last_record() {
         let message = [&[CLIENT_HELLO, 0, 1, 44][..], &[7; 300]].concat();
@@ -97,28 +135,40 @@ mod tests {
             if !second.is_empty() {
                 bytes.extend(record(HANDSHAKE, second));
             }
+            // As one read brings it, and byte by byte.
+            let mut records = Records::default();
             for end in 0..bytes.len() {
-                assert!(!is_to_be_judged(&bytes[..end]), "cut {cut}, end {end}");
+                assert_eq!(look(&bytes[..end]), Framing::NotWhole, "cut {cut}, {end}");
+                assert_eq!(records.look(&bytes[..end]), Framing::NotWhole);
             }
-            assert!(is_to_be_judged(&bytes), "cut {cut}");
+            assert_eq!(records.look(&bytes), Framing::Whole, "cut {cut}");
             // What follows is the session's.
             bytes.push(23);
-            assert!(is_to_be_judged(&bytes), "cut {cut}");
+            assert_eq!(look(&bytes), Framing::Whole, "cut {cut}");
         }
     }
 
     #[test]
-    fn what_is_no_client_hello_is_judged_at_once() {
+    fn what_is_no_client_hello_is_known_at_once() {
+        let begun = record(HANDSHAKE, &[CLIENT_HELLO, 0, 1]);
         for bytes in [
-            &b"GET"[..],
-            b"GET / HTTP/1.1",
-            &record(21, &[2, 0]),
+            // HTTP on the port of TLS.
+            &b"G"[..],
+            // A warning, which rustls would let pass.
+            &record(21, &[1, 90])[..1],
+            // SSL 2.
+            &[0x80, 46, 1],
+            &[HANDSHAKE, 2],
             &record(HANDSHAKE, &[]),
+            // A record that is too long, and a message.
             &[HANDSHAKE, 3, 1, 0x40, 1],
+            &record(HANDSHAKE, &[CLIENT_HELLO, 0, 0x80, 1]),
             // A ServerHello.
-            &record(HANDSHAKE, &[2, 0, 1, 0, 0]),
+            &record(HANDSHAKE, &[2]),
+            // Something else within the message.
+            &[&begun[..], &[21]].concat(),
         ] {
-            assert!(is_to_be_judged(bytes), "{bytes:?}");
+            assert_eq!(look(bytes), Framing::Wrong, "{bytes:?}");
         }
     }
 }

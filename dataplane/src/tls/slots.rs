@@ -1,11 +1,12 @@
 //! The turns in which handshakes are computed, so that those who talk do not wait for those who come.
 //!
 //! What a `ClientHello` asks for, a key exchange and a signature, is computed in one go of 0.1 ms (P-256) to 5 ms (RSA of 4096 bits), in which
-//! its thread does nothing else. A thousand clients that come back at once would stand in the threads' queues before every relay. So this
-//! work, and it alone, needs a slot: no slot is held while a client is waited for, neither for its `ClientHello` nor for its `Finished`, because
-//! strangers that send nothing would hold them all. (What follows a `Finished` takes a few microseconds.) Who has got a slot first lets the
-//! thread look for sockets that have something to read, and those go before it. Who finds no place in the queue, or waits there for too long,
-//! is let go: it would only be late, as would all behind it.
+//! its thread does nothing else. A thousand clients that come back at once would stand in the threads' queues before every relay. So this work,
+//! and it alone, needs a slot: no slot is held while a client is waited for, neither for its `ClientHello` nor for its `Finished`, because
+//! strangers that send nothing would hold them all. (What follows a `Finished` takes a few microseconds.) A `ClientHello` for a name that is
+//! not served needs one too, for some microseconds: the name is known once rustls has read it. Who has got a slot first lets the thread look
+//! for sockets that have something to read, and those go before it. Who finds no place in the queue, or waits there for too long, is let go: it
+//! would only be late, as would all behind it.
 
 use std::future::poll_fn;
 use std::mem;

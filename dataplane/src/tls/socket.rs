@@ -1,6 +1,6 @@
 //! TLS over TCP with buffers that belong to the thread and not to the connection.
 //!
-//! In: an accepted stream, the `ServerConfig` of its hostname and the bytes that were read already. Out: a stream of plain bytes. rustls works on
+//! In: an accepted stream, the `ServerConfig` for it and the bytes that were read already. Out: a stream of plain bytes. rustls works on
 //! buffers of ours (its unbuffered API): what is read and written passes through two buffers that all connections of a thread share,
 //! borrowed only inside one poll, and a connection keeps bytes of its own only while they wait: a record that has not come whole, plain bytes
 //! that the reader had no room for, records that the socket has not taken. A read decrypts all records that it brings, a write encrypts all
