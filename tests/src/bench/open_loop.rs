@@ -2,13 +2,11 @@
 //! when it was due, so that a client that was held up cannot hide it.
 
 use std::collections::VecDeque;
-use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use rustix::thread::gettid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
 use tokio::runtime;
 use tokio::sync::{Semaphore, oneshot};
@@ -76,9 +74,10 @@ impl Target {
         run_for(&mut open_loop.tasks, self.warm_up).await?;
         let quiet = open_loop.watch(self).await?;
         let dialer = self.dialer(Tickets::Ignore, READ_BYTES)?;
+        let dialer = dialer.without_verifying();
         let (visits, shed) = (Counter::default(), Counter::default());
         let arriving = arrive(dialer, visits.clone(), shed.clone());
-        open_loop.tasks.spawn(behind_all(arriving));
+        open_loop.tasks.spawn(beside(arriving));
         run_for(&mut open_loop.tasks, self.warm_up).await?;
         let (visits_before, shed_before) = (visits.now(), shed.now());
         let storm = open_loop.watch(self).await?;
@@ -181,16 +180,15 @@ async fn receive(
     }
 }
 
-/// Runs a load in a thread that has the CPU only while nobody else wants it. The client's part of a handshake takes longer than the
-/// proxy's: if the messages had to wait for it, what they took would tell of the client.
-async fn behind_all(
+/// Runs a load in a thread of its own: the messages then wait for the client's part of a handshake as the kernel sees fit, and not each time
+/// until it is computed. What they took would else tell of the client.
+async fn beside(
     load: impl Future<Output = anyhow::Result<()>> + Send + 'static,
 ) -> anyhow::Result<()> {
     let (tell, ended) = oneshot::channel();
     // Dropped with this future, which ends the thread.
     let (_wanted, unwanted) = oneshot::channel::<()>();
     let run = move || {
-        run_only_when_idle()?;
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -203,17 +201,6 @@ async fn behind_all(
     };
     thread::Builder::new().spawn(move || tell.send(run()))?;
     ended.await.context("the thread of a load panicked")?
-}
-
-/// `SCHED_IDLE` for the calling thread (sched(7)): every other thread that has something to do comes first, at once.
-fn run_only_when_idle() -> anyhow::Result<()> {
-    let thread = gettid().as_raw_nonzero().to_string();
-    let status = Command::new("chrt")
-        .args(["--idle", "--pid", "0", &thread])
-        .status()
-        .context("chrt (of util-linux) is not there")?;
-    ensure!(status.success(), "chrt: {status}");
-    Ok(())
 }
 
 /// Short connections at their own pace.
