@@ -54,6 +54,6 @@ pub use config::{Config, Limits};
 pub use drain::Drained;
 pub use listener::BindError;
 pub use open_files::raise_open_file_limit;
-pub use run::{Addresses, Dataplane, RunError, Stop};
+pub use run::{Addresses, Dataplane, RunError, StartError, Stop};
 pub use signals::Signals;
 pub use upstream::{AuthoritiesError, SourceError};

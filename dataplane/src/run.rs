@@ -39,15 +39,22 @@ pub enum Stop {
     Cut,
 }
 
+/// Why a dataplane could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    #[error("TLS to backends cannot be set up")]
+    BackendTls(#[from] AuthoritiesError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
 /// Why a dataplane could not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    #[error("TLS cannot be set up")]
-    Tls(#[source] rustls::Error),
-    #[error("TLS to backends cannot be set up")]
-    BackendTls(#[source] AuthoritiesError),
-    #[error(transparent)]
-    Source(SourceError),
     #[error("the source of route tables ended")]
     TableSource,
 }
@@ -95,18 +102,26 @@ pub struct Dataplane {
     https: Bound,
     http: Bound,
     status: Bound,
+    tls: Tls,
+    dialer: Dialer,
+    metrics: Arc<Metrics>,
     link: Option<watch::Receiver<Link>>,
 }
 
 impl Dataplane {
-    /// Listens on all three addresses; inside the runtime that will run it.
+    /// Listens on all three addresses; inside the runtime that will run it. What can be refused of `config` is refused here.
     ///
     /// # Errors
-    /// The first address that is taken or that the system refuses.
+    /// When TLS cannot be set up, when a source address is not this machine's, or the first address that is taken or that the system refuses.
     pub fn bind(
         config: Config,
         table: watch::Receiver<Arc<RouteTable>>,
-    ) -> Result<Self, BindError> {
+    ) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let tls = Tls::new()?;
+        let backend_tls = BackendTls::new(config.backend_ca_file.as_deref())?;
+        let sources = &config.backend_source_addresses;
+        let dialer = Dialer::new(sources, backend_tls, metrics.clone())?;
         let https = Bound::new("https", config.https_address)?;
         let http = Bound::new("http", config.http_address)?;
         let status = Bound::new("status", config.status_address)?;
@@ -116,6 +131,9 @@ impl Dataplane {
             https,
             http,
             status,
+            tls,
+            dialer,
+            metrics,
             link: None,
         })
     }
@@ -138,7 +156,7 @@ impl Dataplane {
     /// Serves until told to stop, then drains.
     ///
     /// # Errors
-    /// When TLS cannot be set up, when a source address is not this machine's, or when the sender of tables is gone while it should serve.
+    /// When the sender of tables is gone while it should serve.
     pub async fn run(self, mut stop: watch::Receiver<Stop>) -> Result<Drained, RunError> {
         let Self {
             config,
@@ -146,18 +164,15 @@ impl Dataplane {
             https,
             http,
             status,
+            tls,
+            dialer,
+            metrics,
             link,
         } = self;
-        let metrics = Arc::new(Metrics::new());
         let capacity = Capacity::new(config.limits.connections, metrics.clone());
         let state = Arc::new(Status::new(metrics.clone(), capacity.clone(), link));
-        let backend_tls = BackendTls::new(config.backend_ca_file.as_deref());
-        let backend_tls = backend_tls.map_err(RunError::BackendTls)?;
-        let sources = &config.backend_source_addresses;
-        let dialer =
-            Dialer::new(sources, backend_tls, metrics.clone()).map_err(RunError::Source)?;
         let shared = Arc::new(Shared {
-            tls: Tls::new().map_err(RunError::Tls)?,
+            tls,
             tls_slots: Slots::new(&config.limits, metrics.clone()),
             capacity,
             refused_accepts: Seldom::new(listener::COMPLAIN_EVERY),

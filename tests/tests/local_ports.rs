@@ -4,14 +4,17 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use tempfile::TempDir;
 use tests::backend::Backend;
 use tests::gateway::Settings;
 use tests::manifests::Rule;
 use tests::namespace;
+use tests::process::{program, run_to_end};
 use tests::raw::upgrade;
 use tests::scene::{HOST, SERVICE, Scene};
 use tests::wait;
 use tokio::net::TcpStream;
+use tokio::process::Command;
 
 /// Ports that are given out for connections, to each endpoint and from each source address.
 const FIRST: u16 = 20_000;
@@ -175,4 +178,23 @@ async fn an_endpoint_of_a_family_that_is_not_here_is_unreachable_and_no_matter_o
     assert_eq!(metrics.sum(name, &[]), 2);
     assert_eq!(metrics.sum(name, &[("cause", "unreachable")]), 2);
     scene.gateway.assert_quiet_log();
+}
+
+#[tokio::test]
+async fn a_source_address_of_another_machine_is_refused_before_anything_listens() {
+    let manifests = TempDir::new().expect("a folder");
+    let mut command = Command::new(program("ws-ingress", "WS_INGRESS_BIN"));
+    command
+        .args(["standalone", "--manifests"])
+        .arg(manifests.path());
+    for listener in ["--https-address", "--http-address", "--status-address"] {
+        command.args([listener, "127.0.0.1:0"]);
+    }
+    // For documentation (RFC 5737).
+    command.args(["--backend-source-address", "192.0.2.1"]);
+    let ended = run_to_end("standalone", command, "", wait::LIMIT).await;
+    assert!(!ended.success);
+    assert_eq!(ended.stdout, "");
+    let named = ended.stderr.contains("--backend-source-address 192.0.2.1");
+    assert!(named, "{}", ended.stderr);
 }
