@@ -206,10 +206,15 @@ impl<D: RelayStream, U: RelayStream> Tunnel<D, U> {
             if let Some(ended) = self.poll_halves(context) {
                 return Poll::Ready(ended);
             }
-            let next = self.next_deadline();
             // A deadline that moved later is looked at when the timer fires: a busy relay does not touch its timer.
-            if next < self.timer.deadline() || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(next);
+            match self.next_deadline() {
+                Some(next) if next < self.timer.deadline() || self.timer.is_elapsed() => {
+                    self.timer.as_mut().reset(next);
+                }
+                None if self.timer.is_elapsed() => {
+                    self.timer.as_mut().reset(Instant::now() + FAR);
+                }
+                Some(_) | None => {}
             }
             if self.timer.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
@@ -316,19 +321,23 @@ impl<D: RelayStream, U: RelayStream> Tunnel<D, U> {
         !self.limits.read.is_zero() && !self.down.is_held_back() && !self.down.source_ended()
     }
 
-    fn next_deadline(&self) -> Instant {
-        let mut next = Instant::now() + FAR;
-        if let Some(closing) = &self.closing {
-            next = next.min(closing.order.deadline);
-            if self.up.is_waiting() || self.down.is_waiting() {
-                next = next.min(closing.order.patience);
-            }
-            next = closing.linger.map_or(next, |linger| next.min(linger));
-        } else if self.counts_silence() {
-            next = next.min(self.last_read + self.limits.read);
-        }
-        self.first_end
-            .map_or(next, |(_, deadline)| next.min(deadline))
+    fn next_deadline(&self) -> Option<Instant> {
+        let half_close = self.first_end.map(|(_, deadline)| deadline);
+        let deadlines = if let Some(closing) = &self.closing {
+            let is_waiting = self.up.is_waiting() || self.down.is_waiting();
+            [
+                Some(closing.order.deadline),
+                is_waiting.then_some(closing.order.patience),
+                closing.linger,
+                half_close,
+            ]
+        } else {
+            let silence = self
+                .counts_silence()
+                .then(|| self.last_read + self.limits.read);
+            [silence, None, None, half_close]
+        };
+        deadlines.into_iter().flatten().min()
     }
 
     /// Acts on every deadline that has passed.

@@ -215,7 +215,10 @@ impl Session {
         if let Some(error) = &self.failed {
             return Err(invalid(error.clone()));
         }
-        self.look_again();
+        // Mostly there is nothing to look at, and rustls would look for it twice.
+        if !self.received.is_empty() || self.connection.wants_write() {
+            self.look_again();
+        }
         match self
             .connection
             .process_tls_records(&mut self.received)
