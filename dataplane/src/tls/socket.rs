@@ -22,14 +22,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use self::session::{OVERHEAD_BYTES, Session, TICKET_BYTES, invalid};
 use crate::stream::Transport;
 
-/// Bytes of records that are read at once: four of full size.
-const READ_BYTES: usize = 64 * 1024;
+/// Bytes of records that are read at once: three of full size as TLS 1.3 seals them (RFC 8446 §5.2), head, type and tag included. What is in
+/// them goes on as one segment, and no part of a fourth record has to be kept.
+const READ_BYTES: usize = 3 * (16 * 1024 + 22);
 
-/// Bytes of records that are looked at together: one read, and before it what waits for its end. That is less than one record (RFC 8446 §5.2),
-/// or all records of one handshake message, of which rustls takes none above 64 KiB.
-const RECEIVED_BYTES: usize = 2 * READ_BYTES;
+/// The most that waits for its end: less than one record (RFC 8446 §5.2), or the records of one handshake message, of which rustls takes none
+/// above 64 KiB.
+const PARTIAL_BYTES: usize = 64 * 1024;
 
-/// Plain bytes that are encrypted at once: as many as a relay reads at once.
+/// Bytes of records that are looked at together: what waits, and one read.
+const RECEIVED_BYTES: usize = PARTIAL_BYTES + READ_BYTES;
+
+/// Plain bytes that are encrypted at once: all that a relay reads at once, and what hyper writes.
 const WRITE_BYTES: usize = 64 * 1024;
 
 thread_local! {
@@ -77,7 +81,7 @@ impl<S: Transport> TlsSocket<S> {
         poll_fn(|context| {
             let _sent = self.poll_send(context)?;
             let Self { stream, session } = self;
-            if session.received.len() >= READ_BYTES {
+            if session.received.len() >= PARTIAL_BYTES {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
             RECEIVED.with_borrow_mut(|records| {

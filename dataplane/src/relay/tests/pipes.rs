@@ -26,7 +26,7 @@ impl RelayStream for TlsSocket<Edge> {
 }
 
 /// What a relay reads at once.
-const READ_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = 48 * 1024;
 /// Most plain bytes of a TLS record.
 const RECORD_BYTES: usize = 16 * 1024;
 
