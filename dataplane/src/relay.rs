@@ -207,14 +207,10 @@ impl<D: RelayStream, U: RelayStream> Tunnel<D, U> {
                 return Poll::Ready(ended);
             }
             // A deadline that moved later is looked at when the timer fires: a busy relay does not touch its timer.
-            match self.next_deadline() {
-                Some(next) if next < self.timer.deadline() || self.timer.is_elapsed() => {
-                    self.timer.as_mut().reset(next);
-                }
-                None if self.timer.is_elapsed() => {
-                    self.timer.as_mut().reset(Instant::now() + FAR);
-                }
-                Some(_) | None => {}
+            let next = self.next_deadline();
+            if self.timer.is_elapsed() || next.is_some_and(|next| next < self.timer.deadline()) {
+                let next = next.unwrap_or_else(|| Instant::now() + FAR);
+                self.timer.as_mut().reset(next);
             }
             if self.timer.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
