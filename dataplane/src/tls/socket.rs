@@ -22,15 +22,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use self::session::{OVERHEAD_BYTES, Session, TICKET_BYTES, invalid};
 use crate::stream::Transport;
 
-/// Bytes of records that are read at once: three of full size as TLS 1.3 seals them (RFC 8446 §5.2), head, type and tag included. What is in
-/// them goes on as one segment, and no part of a fourth record has to be kept.
-const READ_BYTES: usize = 3 * (16 * 1024 + 22);
+/// A record of full size as TLS 1.3 seals it (RFC 8446 §5.2): head, 16 KiB, type and tag.
+const RECORD_BYTES: usize = 16 * 1024 + 22;
 
-/// The most that waits for its end: less than one record (RFC 8446 §5.2), or the records of one handshake message, of which rustls takes none
-/// above 64 KiB.
+/// Bytes of records that are looked at together in a busy stream: what is in three goes on as one segment. A read fills up what was kept
+/// to this, so that the next one begins with a record again.
+const READ_BYTES: usize = 3 * RECORD_BYTES;
+
+/// Nothing more is collected on top of this: less than one record (RFC 8446 §5.2), or the records of one handshake message, of which rustls
+/// takes none above 64 KiB.
 const PARTIAL_BYTES: usize = 64 * 1024;
 
-/// Bytes of records that are looked at together: what waits, and one read.
+/// The most that is looked at together: what was collected, and one read.
 const RECEIVED_BYTES: usize = PARTIAL_BYTES + READ_BYTES;
 
 /// Plain bytes that are encrypted at once: all that a relay reads at once, and what hyper writes.
@@ -147,7 +150,7 @@ impl<S: Transport> TlsSocket<S> {
         let Self { stream, session } = self;
         RECEIVED.with_borrow_mut(|records| {
             let kept = session.received.len();
-            let end = records.len().min(kept + READ_BYTES);
+            let end = records.len().min(READ_BYTES.max(kept + RECORD_BYTES));
             let Some(room) = records.get_mut(kept..end).filter(|room| !room.is_empty()) else {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             };

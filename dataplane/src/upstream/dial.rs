@@ -91,7 +91,7 @@ impl Dialer {
             SocketAddr::V6(_) => &self.ipv6,
         };
         if sources.is_empty() {
-            return socket_for(address.ip())?.connect(address).await;
+            return TcpStream::connect(address).await;
         }
         // Each its share, and no search through the ports of one that is used up for every connection.
         let first = fastrand::usize(..sources.len());
@@ -115,22 +115,12 @@ fn is_out_of_ports(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-/// A socket of the family of `address`.
-fn socket_for(address: IpAddr) -> io::Result<TcpSocket> {
-    let socket = match address {
+/// A socket that will connect from `source`.
+fn socket_from(source: IpAddr) -> io::Result<TcpSocket> {
+    let socket = match source {
         IpAddr::V4(_) => TcpSocket::new_v4(),
         IpAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // We speak first, at once: what we say can be the ACK that makes the connection, and the backend wakes up once for both (tcp(7)). A
-    // system that knows no such thing sends one packet more.
-    #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(&socket).set_tcp_quickack(false);
-    Ok(socket)
-}
-
-/// A socket that will connect from `source`.
-fn socket_from(source: IpAddr) -> io::Result<TcpSocket> {
-    let socket = socket_for(source)?;
     // Without it a port is taken for all destinations at once (ip(7)).
     #[cfg(target_os = "linux")]
     nix::sys::socket::setsockopt(
@@ -178,6 +168,24 @@ mod tests {
         let mut other = dialer(&[]).unwrap();
         other.ipv6.push("::1".parse().unwrap());
         assert_eq!(comes_from(&other).await.to_string(), "127.0.0.1");
+    }
+
+    /// A backend that waits for the ACK of its 101 before it says more (Nagle's algorithm) must not wait for a timer of 40 ms.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_a_backend_says_first_is_acknowledged_at_once() {
+        use tokio::io::AsyncWriteExt as _;
+
+        for sources in [&[][..], &["127.0.0.2"]] {
+            let dialer = dialer(sources).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut dialled = dialer.dial(listener.local_addr().unwrap()).await.unwrap();
+            dialled.write_all(b"request").await.unwrap();
+            let (mut accepted, _) = listener.accept().await.unwrap();
+            accepted.write_all(b"answer").await.unwrap();
+            dialled.readable().await.unwrap();
+            assert!(socket2::SockRef::from(&dialled).tcp_quickack().unwrap());
+        }
     }
 
     #[tokio::test]
