@@ -56,15 +56,13 @@ impl Scanner {
     pub(crate) fn scan(&mut self, bytes: &[u8], until: Until) -> usize {
         let mut taken = 0;
         while taken < bytes.len() && !self.invalid {
-            if self.payload > 0 {
-                let rest = bytes.len() - taken;
-                let step = usize::try_from(self.payload).map_or(rest, |payload| payload.min(rest));
-                self.payload -= step as u64;
-                taken += step;
-            } else {
-                self.push_header_byte(bytes[taken]);
-                taken += 1;
+            if self.payload == 0 {
+                taken += self.take_header(&bytes[taken..]);
             }
+            let rest = bytes.len() - taken;
+            let step = usize::try_from(self.payload).map_or(rest, |payload| payload.min(rest));
+            self.payload -= step as u64;
+            taken += step;
             if self.is_at(until) {
                 return taken;
             }
@@ -87,46 +85,39 @@ impl Scanner {
         self.close_seen
     }
 
-    fn push_header_byte(&mut self, byte: u8) {
-        self.header[usize::from(self.header_len)] = byte;
+    /// Takes a whole header from `bytes`, or a byte of one that was cut; returns how much that is.
+    fn take_header(&mut self, bytes: &[u8]) -> usize {
+        if self.header_len == 0
+            && let Some((header, length)) = Header::parse(bytes)
+        {
+            self.begin(&header);
+            return length;
+        }
+        self.header[usize::from(self.header_len)] = bytes[0];
         self.header_len += 1;
-        if self.header_len < 2 {
-            return;
+        if let Some((header, _)) = Header::parse(&self.header[..usize::from(self.header_len)]) {
+            self.header_len = 0;
+            self.begin(&header);
         }
-        let masked = self.header[1] & 0x80 != 0;
-        let length_bytes = match self.header[1] & 0x7f {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        let mask_bytes = if masked { 4 } else { 0 };
-        if usize::from(self.header_len) == 2 + length_bytes + mask_bytes {
-            self.finish_header(masked, length_bytes);
-        }
+        1
     }
 
-    fn finish_header(&mut self, masked: bool, length_bytes: usize) {
-        let (fin, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0f);
-        let length = match length_bytes {
-            0 => u64::from(self.header[1] & 0x7f),
-            _ => self.header[2..2 + length_bytes]
-                .iter()
-                .fold(0, |length, byte| length << 8 | u64::from(*byte)),
-        };
+    fn begin(&mut self, header: &Header) {
+        let (fin, opcode) = (header.first & 0x80 != 0, header.first & 0x0f);
         let control = opcode & 0x8 != 0;
         let known = matches!(opcode, 0x0..=0x2 | 0x8..=0xa);
         // A continuation only inside a message, a new data frame only outside of one (RFC 6455 §5.4).
         let in_turn = control || (opcode == 0) == self.in_message;
-        let control_fits = !control || (fin && length <= 125);
-        let masked_rightly = masked == (self.sender == Sender::Client);
+        let control_fits = !control || (fin && header.payload <= 125);
+        let masked_rightly = header.masked == (self.sender == Sender::Client);
         // RSV2 and RSV3 belong to no extension that is let through; RSV1 is permessage-deflate's (RFC 7692 §6).
-        let reserved = self.header[0] & 0x30 != 0;
+        let reserved = header.first & 0x30 != 0;
         if !known
             || !in_turn
             || !control_fits
             || !masked_rightly
             || reserved
-            || length > i64::MAX as u64
+            || header.payload > i64::MAX as u64
         {
             self.invalid = true;
             return;
@@ -135,8 +126,35 @@ impl Scanner {
             self.in_message = !fin;
         }
         self.close_seen |= opcode == OPCODE_CLOSE;
-        self.header_len = 0;
-        self.payload = length;
+        self.payload = header.payload;
+    }
+}
+
+/// What stands before a frame's payload (RFC 6455 §5.2).
+struct Header {
+    /// FIN, RSV1 to RSV3 and the opcode.
+    first: u8,
+    masked: bool,
+    payload: u64,
+}
+
+impl Header {
+    /// The header that `bytes` begin with, and its length; nothing while it is not whole.
+    fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
+        let (&[first, second], rest) = bytes.split_first_chunk()?;
+        let masked = second & 0x80 != 0;
+        let (payload, length_bytes) = match second & 0x7f {
+            126 => (u64::from(u16::from_be_bytes(*rest.first_chunk()?)), 2),
+            127 => (u64::from_be_bytes(*rest.first_chunk()?), 8),
+            short => (u64::from(short), 0),
+        };
+        let length = 2 + length_bytes + if masked { 4 } else { 0 };
+        let header = Self {
+            first,
+            masked,
+            payload,
+        };
+        (bytes.len() >= length).then_some((header, length))
     }
 }
 
@@ -269,9 +287,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_do_not_matter(lengths in prop::collection::vec(0_usize..400, 1..12), cuts in prop::collection::vec(1_usize..60, 1..40)) {
-            let bytes = lengths.iter().flat_map(|length| frame(Sender::Client, 0x82, &vec![7; *length])).collect::<Vec<_>>();
-            let mut scanner = Scanner::new(Sender::Client);
+        fn pieces_do_not_matter(
+            sender in prop::sample::select(vec![Sender::Client, Sender::Server]),
+            lengths in prop::collection::vec(prop_oneof![8 => 0_usize..400, 1 => 65_534_usize..65_539], 1..12),
+            cuts in prop::collection::vec(1_usize..60, 1..40),
+        ) {
+            let frames = lengths.iter().map(|length| frame(sender, 0x82, &vec![7; *length])).collect::<Vec<_>>();
+            let bytes = frames.concat();
+            let mut scanner = Scanner::new(sender);
             let (mut at, mut ends) = (0, Vec::new());
             for cut in cuts.iter().cycle() {
                 let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) else { break };
@@ -280,8 +303,8 @@ mod tests {
                     ends.push(at);
                 }
             }
-            let expected = lengths.iter().scan(0, |end, length| {
-                *end += frame(Sender::Client, 0x82, &vec![7; *length]).len();
+            let expected = frames.iter().scan(0, |end, frame| {
+                *end += frame.len();
                 Some(*end)
             });
             prop_assert_eq!(ends, expected.collect::<Vec<_>>());
